@@ -1,0 +1,111 @@
+"""Boxes as pure tensor functions: the grid encoding and the selection of detections.
+
+Formats and IoU come from torchvision.ops (`box_convert`, `box_iou`); nothing of them is rewritten.
+Boxes are (..., 4) float tensors. "normalised" means divided by image width and height.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+
+def cell_of(centres: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Row and column of the grid cell that hosts each centre.
+
+    Args:
+        centres: (N, 2) normalised (cx, cy). A centre at exactly 1.0 belongs to the last cell.
+
+    Returns:
+        (N,) int64 rows and (N,) int64 columns.
+    """
+    column = (centres[:, 0] * columns).floor().long().clamp(0, columns - 1)
+    row = (centres[:, 1] * rows).floor().long().clamp(0, rows - 1)
+    return row, column
+
+
+def encode_grid(
+    boxes: Tensor, labels: Tensor, rows: int, columns: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write each box into the cell that hosts its centre (YOLO, Redmon et al. 2016, section 2).
+
+    The centre is stored relative to the cell, the size relative to the image. When several
+    centres fall into one cell the box with the larger area is kept (the first of equal ones).
+
+    Args:
+        boxes: (N, 4) normalised (cx, cy, w, h); labels: (N,) integers.
+
+    Returns:
+        boxes (4, rows, columns), has_obj uint8 (rows, columns), labels int32 (rows, columns);
+        zeros in cells without a centre.
+    """
+    grid_boxes = boxes.new_zeros((4, rows, columns))
+    has_obj = torch.zeros((rows, columns), dtype=torch.uint8)
+    grid_labels = torch.zeros((rows, columns), dtype=torch.int32)
+    # Small to large, so that the larger one is written last; of equal areas the first one.
+    order = torch.argsort(boxes[:, 2] * boxes[:, 3], descending=True, stable=True).flip(0)
+    row, column = cell_of(boxes[:, :2], rows, columns)
+    for k in order.tolist():
+        i, j = int(row[k]), int(column[k])
+        cx, cy, width, height = boxes[k].unbind()
+        grid_boxes[:, i, j] = torch.stack((cx * columns - j, cy * rows - i, width, height))
+        has_obj[i, j] = 1
+        grid_labels[i, j] = int(labels[k])
+    return grid_boxes, has_obj, grid_labels
+
+
+def decode_grid(grid: Tensor) -> Tensor:
+    """Undo `encode_grid` for every cell.
+
+    Args:
+        grid: (B, 4, rows, columns), centre relative to the cell, size relative to the image.
+
+    Returns:
+        (B, rows * columns, 4) normalised (cx, cy, w, h), row by row.
+    """
+    rows, columns = grid.shape[-2:]
+    # Traced by exporters: arange follows the input's device and dtype.
+    j = torch.arange(columns, device=grid.device, dtype=grid.dtype).view(1, 1, columns)
+    i = torch.arange(rows, device=grid.device, dtype=grid.dtype).view(1, rows, 1)
+    cx = (grid[:, 0] + j) / columns
+    cy = (grid[:, 1] + i) / rows
+    return torch.stack((cx, cy, grid[:, 2], grid[:, 3]), dim=-1).flatten(1, 2)
+
+
+def select(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    threshold: float,
+    nms: float | None,
+    max_detections: int = 300,
+    max_candidates: int = 3000,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Threshold, class-wise non-maximum suppression, and the best `max_detections` of one image.
+
+    A dense box gives one candidate for each class whose score reaches the threshold.
+
+    Args:
+        boxes: (A, 4) xyxy in any unit; scores: (A, K), one score a class.
+        threshold: candidates with a lower score are left out.
+        nms: IoU above which the lower-scored box of the same class is suppressed; None keeps all.
+        max_candidates: only so many of the best candidates enter the suppression, so that a
+            picture never takes long.
+
+    Returns:
+        boxes (N, 4), scores (N,), labels int64 (N,), by descending score.
+    """
+    num_classes = scores.shape[1]
+    flat = scores.flatten()
+    candidates = (flat >= threshold).nonzero().squeeze(1)
+    order = flat[candidates].argsort(descending=True, stable=True)[:max_candidates]
+    candidates = candidates[order]
+    labels = candidates % num_classes
+    boxes = boxes[candidates // num_classes]
+    scores = flat[candidates]
+    if nms is not None and len(boxes) > 1:
+        keep = batched_nms(boxes, scores, labels, nms)[:max_detections]
+    else:
+        keep = torch.arange(min(len(boxes), max_detections), device=boxes.device)
+    return boxes[keep], scores[keep], labels[keep]

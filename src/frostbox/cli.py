@@ -1,0 +1,387 @@
+"""The command line: one thin function a command. No logic lives here.
+
+Modules are imported inside the commands, so that `frostbox --help` starts at once. Results go to
+stdout, everything else to stderr: `--json -` leaves stdout pure JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from frostbox._version import __version__
+from frostbox.errors import FrostboxError, SettingsError
+
+app = typer.Typer(
+    name="frostbox",
+    help="Train object detectors by transfer learning: frozen features, cached once, in minutes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+cache_app = typer.Typer(help="Show and remove cached features.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or the parent.")]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - is stdout.")
+]
+Classes = Annotated[
+    str | None, typer.Option(help="Class names in label order, separated by commas.")
+]
+Backbone = Annotated[
+    str, typer.Option(help="efficientnet_lite0|1|2, or a torchvision or timm name.")
+]
+Weights = Annotated[str, typer.Option(help="auto, random:SEED, or a local .pth/.safetensors file.")]
+Size = Annotated[str, typer.Option(help="Network input in pixels: 224, or WIDTHxHEIGHT.")]
+Resize = Annotated[str, typer.Option(help="shrink, crop or letterbox.")]
+Strict = Annotated[bool, typer.Option("--strict", help="A broken photo is an error, not skipped.")]
+Threshold = Annotated[float | None, typer.Option(help="Lowest score shown.", show_default="0.2")]
+Nms = Annotated[
+    str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
+]
+Score = Annotated[
+    str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"frostbox {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path(
+        "demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Of scenes, weights and order.")] = 0,
+    compare_random: Annotated[
+        bool, typer.Option("--compare-random", help="Add the same head on random weights.")
+    ] = False,
+) -> None:
+    """Train a detector on the built-in pictures and show what it finds in unseen ones."""
+    from frostbox.demo import run_demo
+
+    run_demo(out, seed=seed, compare_random=compare_random)
+
+
+@app.command()
+def explore(
+    data: Data,
+    split: Annotated[str, typer.Option(help="Name of the image list.")] = "train",
+    json_file: Json = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for plots and samples.")] = None,
+    classes: Classes = None,
+) -> None:
+    """Count images, objects and sizes of a data set. Works on annotations alone."""
+    from frostbox import reporting
+    from frostbox.data import explore as exploring
+    from frostbox.data.voc import load
+
+    dataset = load(data, split, _names(classes))
+    numbers = exploring.explore(dataset)
+    if json_file != "-":
+        reporting.print_explore(dataset, numbers)
+    if out is not None:
+        for path in reporting.write_explore(dataset, numbers, out):
+            _say(f"written {path}")
+    _write_json(numbers, json_file)
+
+
+@app.command()
+def extract(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the cache.")],
+    backbone: Backbone = "efficientnet_lite0",
+    size: Size = "224",
+    split: Annotated[str, typer.Option(help="Name of the image list.")] = "train",
+    views: Annotated[int, typer.Option(help="Views of each image; the second is the flip.")] = 1,
+    strides: Annotated[str, typer.Option(help="Feature maps to keep, as in 8,16,32.")] = "32",
+    weights: Weights = "auto",
+    resize: Resize = "shrink",
+    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
+    classes: Classes = None,
+    strict: Strict = False,
+) -> None:
+    """Run the frozen backbone over the photos once and keep its features."""
+    from frostbox.pipeline import extract_features
+
+    cache = extract_features(
+        data,
+        out,
+        backbone=backbone,
+        weights=weights,
+        size=_size(size),
+        split=split,
+        views=views,
+        strides=_strides(strides),
+        resize=resize,
+        engine=engine,
+        classes=_names(classes),
+        strict=strict,
+    )
+    _say(
+        f"{len(cache.ids)} images x {len(cache.views)} views in {out}"
+        + (f"; {len(cache.skipped)} broken photos skipped" if cache.skipped else "")
+    )
+
+
+@app.command()
+def train(
+    data: Data,
+    head: Annotated[str | None, typer.Option(help="single or grid.", show_default="grid")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="efficientnet_lite0|1|2, or a torchvision or timm name.",
+            show_default="efficientnet_lite0",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Network input in pixels: 224, or WIDTHxHEIGHT.", show_default="224"),
+    ] = None,
+    train_split: Annotated[
+        str | None, typer.Option(help="Images to learn from.", show_default="train")
+    ] = None,
+    val_split: Annotated[
+        str | None,
+        typer.Option(help="Images that choose the best weights, or none.", show_default="val"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="RUN", help="Folder of the run.", show_default="runs/NAME-HEAD"
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed and machine, same weights.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without gain; 0 never.")
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Views of each image; the second is the flip.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for cached features.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="auto, random:SEED, or a local file.", show_default="auto")
+    ] = None,
+    resize: Annotated[
+        str | None, typer.Option(help="shrink, crop or letterbox.", show_default="shrink")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
+    ] = None,
+    difficult: Annotated[
+        bool | None,
+        typer.Option("--difficult/--no-difficult", help="Learn from difficult objects."),
+    ] = None,
+    empty: Annotated[
+        bool | None,
+        typer.Option("--empty/--no-empty", help="Learn from images without objects."),
+    ] = None,
+    classes: Classes = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the head; repeat for more."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Replay a run's settings.json.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in RUN.")] = False,
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="A broken photo is an error, not skipped.")
+    ] = None,
+) -> None:
+    """Train a detector. Features are extracted first where no matching cache exists."""
+    from frostbox import reporting
+    from frostbox.pipeline import train_run
+
+    given = {
+        "head": head, "backbone": backbone, "weights": weights, "resize": resize, "views": views,
+        "train_split": train_split, "val_split": val_split, "epochs": epochs, "lr": lr,
+        "batch_size": batch_size, "seed": seed, "patience": patience, "device": device,
+        "difficult": difficult, "empty": empty, "strict": strict, "classes": _names(classes),
+        "size": _size(size) if size is not None else None, **_options(option or []),
+    }  # fmt: skip
+    trained = train_run(
+        data,
+        out=out,
+        cache=cache,
+        resume=resume,
+        overwrite=overwrite,
+        config=config,
+        **{k: v for k, v in given.items() if v is not None},
+    )
+    reporting.print_trained(trained)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="best.safetensors, or the folder of a run.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="Name of the image list.")] = "val",
+    json_file: Json = None,
+    nms: Nms = None,
+    score: Score = None,
+) -> None:
+    """Measure a detector on a split: AP50 by VOC's rules, and the head's own figures."""
+    from frostbox import reporting
+    from frostbox.pipeline import evaluate as evaluate_model
+
+    result = evaluate_model(model, data, split, nms=_nms(nms), score=score)
+    if json_file != "-":
+        reporting.print_evaluation(result)
+    _write_json(result, json_file)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="best.safetensors, or the folder of a run.")],
+    images: Annotated[list[str], typer.Argument(help="Photos, folders, or glob patterns.")],
+    threshold: Threshold = None,
+    nms: Nms = None,
+    score: Score = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Find objects in photos; write annotated pictures and, with --json, the boxes."""
+    from frostbox import reporting
+    from frostbox.pipeline import predict as predict_images
+
+    if out is None and json_file is None:
+        out = Path("predictions")
+    found = predict_images(model, images, threshold=threshold, nms=_nms(nms), score=score, out=out)
+    if json_file != "-":
+        reporting.print_predictions(found)
+    if out is not None:
+        _say(f"annotated pictures in {out}")
+    _write_json(found, json_file)
+
+
+@cache_app.command("list")
+def cache_list(
+    cache: Annotated[Path | None, typer.Option(help="Folder of caches.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Show the caches that training made, with their sizes."""
+    from frostbox import reporting
+    from frostbox.features.store import cache_root, list_caches
+
+    found = list_caches(cache_root(cache))
+    if json_file != "-":
+        reporting.print_caches(cache_root(cache), found)
+    _write_json(found, json_file)
+
+
+@cache_app.command("prune")
+def cache_prune(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Caches by name as `list` shows them; all without.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of caches.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove caches. Features can be extracted again at any time."""
+    from frostbox.features.store import cache_root, list_caches, prune_caches
+    from frostbox.units import size_text
+
+    chosen = list_caches(cache_root(cache), names or None)
+    if not chosen:
+        _say(f"no caches in {cache_root(cache)}")
+        return
+    total = size_text(sum(c["bytes"] for c in chosen))
+    if not yes:
+        for entry in chosen:
+            _say(f"  {entry['name']}  {size_text(entry['bytes'])}")
+        typer.confirm(f"remove {len(chosen)} caches, {total}?", abort=True, err=True)
+    prune_caches(cache_root(cache), chosen)
+    _say(f"removed {len(chosen)} caches, {total}")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _write_json(value: Any, target: str | None) -> None:
+    if target == "-":
+        typer.echo(json.dumps(value, indent=2))
+    elif target is not None:
+        Path(target).write_text(json.dumps(value, indent=2) + "\n")
+        _say(f"written {target}")
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
+
+
+def _size(text: str) -> tuple[int, int]:
+    """'224' or '320x240' as (width, height)."""
+    parts = text.lower().split("x")
+    try:
+        width, height = (int(parts[0]), int(parts[-1]))
+    except ValueError:
+        width = height = 0
+    if len(parts) > 2 or min(width, height) < 32:
+        raise SettingsError(
+            f"size is '{text}': give pixels as 224 or as WIDTHxHEIGHT, each at least 32"
+        )
+    return width, height
+
+
+def _strides(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"strides is '{text}': give numbers such as 8,16,32") from error
+
+
+def _nms(text: str | None) -> dict[str, float | None]:
+    """The setting of NMS if one is given: {} for the model's own."""
+    if text is None:
+        return {}
+    if text == "none":
+        return {"nms": None}
+    try:
+        return {"nms": float(text)}
+    except ValueError as error:
+        raise SettingsError(f"nms is '{text}': give an IoU such as 0.5, or none") from error
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are read as JSON where they are, else as text."""
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: give NAME=VALUE, such as --set pooled=true")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
+
+
+def main() -> None:
+    """Run the command; an error meant for a person is one sentence and exit status 1."""
+    try:
+        app()
+    except FrostboxError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

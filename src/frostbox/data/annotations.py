@@ -1,0 +1,90 @@
+"""The one typed form of annotated photos that every reader produces and everything else takes.
+
+It knows nothing of any file format and reads no file: `data/voc.py` fills it. Boxes are
+`(xmin, ymin, xmax, ymax)`, float pixels of the original image, 0-based and continuous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAnnotation:
+    """One labelled object. A flag that the file does not have is False."""
+
+    name: str
+    box: Box
+    difficult: bool = False
+    truncated: bool = False
+    occluded: bool = False
+    pose: str = "Unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnnotation:
+    """One image of a split: its size in pixels, its objects, and where it was read from.
+
+    `photo` is None when the data set names the image and has no picture of it. `width` and
+    `height` are those of the picture as it is read: upright when `exif` says that the EXIF
+    orientation is applied, as it is stored in the file when not (boxes drawn by a tool that
+    ignores EXIF).
+    """
+
+    image_id: str
+    photo: Path | None
+    width: int
+    height: int
+    objects: tuple[ObjectAnnotation, ...]
+    source: Path
+    exif: bool = True
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """One split of a data set, in the order of its list.
+
+    Attributes:
+        name: short name of the data set, used for folders of caches and runs.
+        root: the folder that it was read from.
+        split: name of the split, such as "train".
+        classes: class names; an object's label is its name's index here.
+        classes_from: where the names came from, in words, to be printed.
+        images: every image that the list names, with or without photo.
+    """
+
+    name: str
+    root: Path
+    split: str
+    classes: tuple[str, ...]
+    classes_from: str
+    images: tuple[ImageAnnotation, ...]
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {name: k for k, name in enumerate(self.classes)})
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def missing_photos(self) -> tuple[str, ...]:
+        """Ids of the images that the list names and the folder lacks."""
+        return tuple(image.image_id for image in self.images if image.photo is None)
+
+    @property
+    def photos(self) -> tuple[ImageAnnotation, ...]:
+        """The images that have a photo."""
+        return tuple(image for image in self.images if image.photo is not None)
+
+    def label(self, obj: ObjectAnnotation) -> int:
+        """Index of the object's class. Raises KeyError for a name outside `classes`."""
+        return self._index[obj.name]
+
+    def subset(self, images: Sequence[ImageAnnotation]) -> DetectionSet:
+        """The same data set with other images."""
+        return replace(self, images=tuple(images))

@@ -1,0 +1,173 @@
+"""Photos on disk: their size from the header alone, and their pixels.
+
+One decoder serves training, prediction and the classic data sets, so that all see the same
+pixels. torchvision is imported only to decode; reading sizes needs Pillow alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.errors import DataError, NotFoundError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_EXIF_ORIENTATION = 0x0112
+_SHOWN = 3
+
+
+def image_size(path: str | Path) -> tuple[int, int, int]:
+    """Width and height as stored in the file, and the EXIF orientation, from the header alone.
+
+    Returns:
+        `(width, height, orientation)`, orientation 1 (upright) to 8; from 5 on the upright picture
+        has width and height exchanged. A TIFF is always read upright and counts as 1.
+
+    Raises:
+        NotFoundError: no such file.
+        DataError: the file is not an image.
+    """
+    with _readable(path), Image.open(path) as image:
+        # Pillow turns TIFF upright by itself, and the size with it. It decodes a whole PNG to look
+        # for an EXIF block behind the pixels; libpng does not look there, and neither do we.
+        has_exif = "exif" in image.info if image.format == "PNG" else image.format != "TIFF"
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
+        valid = isinstance(orientation, int) and 1 <= orientation <= 8
+        return *image.size, orientation if valid else 1
+
+
+def read_image(path: str | Path, exif: bool = True) -> Tensor:
+    """Decode a photo.
+
+    Greyscale and palette pictures become RGB, CMYK is converted, alpha is dropped, 16 bits a
+    channel are scaled to 8, of an animation the first picture is taken.
+
+    Args:
+        path: a JPEG, PNG, or any other still image that Pillow reads.
+        exif: whether to turn the picture upright as its EXIF orientation says.
+
+    Returns:
+        uint8 tensor (3, H, W), RGB.
+
+    Raises:
+        NotFoundError: no such file.
+        DataError: the file is empty, truncated or not an image.
+    """
+    import torch
+    from torchvision.io import ImageReadMode, decode_image, read_file
+
+    with _readable(path):
+        with open(path, "rb") as file:
+            head = file.read(8)
+        if not head:
+            raise DataError(
+                f"{path} is empty (0 bytes); replace the photo or take it off the list."
+            )
+        if not head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+            # torchvision leaves the EXIF orientation of other formats alone.
+            return torch.from_numpy(_decode_with_pillow(path, exif)).permute(2, 0, 1).contiguous()
+        image: Tensor = decode_image(
+            read_file(os.fspath(path)), mode=ImageReadMode.RGB, apply_exif_orientation=exif
+        )
+        if image.dtype == torch.uint16:
+            # 65535 / 257 = 255: the whole range is kept, and rounded rather than cut.
+            image = image.to(torch.int32).add_(128).div_(257, rounding_mode="floor")
+        return image.to(torch.uint8)
+
+
+def check_photo_sizes(dataset: DetectionSet) -> DetectionSet:
+    """Compare the size in each photo's header with the one that its annotation states.
+
+    A photo whose EXIF turns it by 90 degrees and whose annotation has the size of the stored,
+    unturned picture was annotated without EXIF: it gets `exif=False` and is decoded unturned.
+    (A half turn and a mirrored photo leave the size as it is; they are read upright.)
+    Files that are no images are left alone: whoever decodes them names and skips them.
+
+    Returns:
+        The data set with `exif` set for every image.
+
+    Raises:
+        DataError: sizes that differ; the message names up to three files with both sizes.
+    """
+    checked: list[ImageAnnotation] = []
+    wrong: list[str] = []
+    for image in dataset.images:
+        exif = True
+        if image.photo is not None:
+            try:
+                width, height, orientation = image_size(image.photo)
+            except DataError:
+                checked.append(image)
+                continue
+            upright = (height, width) if orientation >= 5 else (width, height)
+            stated = (image.width, image.height)
+            exif = stated == upright
+            if not exif and stated != (width, height):
+                wrong.append(
+                    f"{image.photo} is {upright[0]} x {upright[1]} pixels but {image.source} "
+                    f"says {stated[0]} x {stated[1]}"
+                )
+        checked.append(image if image.exif == exif else replace(image, exif=exif))
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise DataError(
+            f"size differs between photo and annotation: {'; '.join(wrong[:_SHOWN])}{more}. "
+            "Put the photo back that was annotated, or scale the boxes and mend the size."
+        )
+    return dataset.subset(checked)
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Turn what decoders raise into one sentence that names the file and the reason."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path} does not exist; give the path of a photo.") from error
+    except UnidentifiedImageError as error:
+        empty = os.path.getsize(path) == 0
+        reason = "is empty (0 bytes)" if empty else "is not an image in a known format"
+        raise DataError(f"{path} {reason}; replace the photo or take it off the list.") from error
+    except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, (IsADirectoryError, PermissionError)):
+            raise DataError(f"{path} cannot be read ({error.strerror}); give a photo.") from error
+        raise DataError(
+            f"{path} cannot be decoded ({_reason(error)}); replace the photo or take it off the "
+            "list."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if any(word in text.lower() for word in ("truncated", "incomplete", "out of bound read")):
+        return "the file is truncated"
+    # torchvision puts its own C++ file and line in front of what it says.
+    return text.rsplit(".cpp:", 1)[-1].partition(", ")[2] if ".cpp:" in text else text
+
+
+def _decode_with_pillow(path: str | Path, exif: bool) -> np.ndarray:
+    """Decode what libjpeg and libpng do not. Returns uint8 (H, W, 3), RGB."""
+    with Image.open(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image) if exif else image
+        if upright.mode.startswith("I;16"):
+            # Pillow clips 16-bit grey at 255 when it converts; scale it instead.
+            grey = (np.asarray(upright, dtype=np.uint32) + 128) // 257
+            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        if upright.mode in ("I", "F"):
+            raise DataError(
+                f"{path} has 32 bits a channel, whose range is not known; save it with 8 bits."
+            )
+        return np.array(upright.convert("RGB"))

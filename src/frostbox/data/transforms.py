@@ -1,0 +1,181 @@
+"""The image transform and what it does to boxes, as one object.
+
+A `Geometry` says where a pixel of the original lands in the output. The picture is moved by
+`apply_image`, boxes by `Geometry.apply`, and detections come back through `Geometry.invert`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from frostbox.data.photos import check_photo_sizes, image_size, read_image
+from frostbox.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "MODES",
+    "Geometry",
+    "apply_image",
+    "check_photo_sizes",
+    "geometry",
+    "image_size",
+    "read_image",
+]
+
+MODES = ("none", "shrink", "crop", "letterbox")
+_LETTERBOX_GREY = 114
+
+Picture = TypeVar("Picture", Tensor, Image.Image)
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Scale, then shift, then mirror: `x' = x * sx + ox`, and `x'' = width - x'` when flipped.
+
+    Attributes:
+        original: (width, height) of the picture as decoded, in pixels.
+        output: (width, height) of the picture that the network sees, in pixels.
+        scale: (sx, sy), output pixels a pixel of the original.
+        offset: (ox, oy) of the original's corner in output pixels; negative where it is cropped.
+        flip: whether the output is mirrored left to right.
+        fill: grey value of output pixels that the original does not cover.
+    """
+
+    original: Size
+    output: Size
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: Size = (0, 0)
+    flip: bool = False
+    fill: int = 0
+
+    def apply(self, boxes: Tensor) -> Tensor:
+        """Boxes of the original in output pixels, not clipped.
+
+        Args:
+            boxes: float (N, 4), xyxy in pixels of the original.
+
+        Returns:
+            (N, 4) of the same dtype, xyxy in pixels of the output.
+        """
+        moved = boxes * boxes.new_tensor(self.scale * 2) + boxes.new_tensor(self.offset * 2)
+        return self._mirror(moved) if self.flip else moved
+
+    def invert(self, boxes: Tensor) -> Tensor:
+        """Boxes of the output in pixels of the original, not clipped; the inverse of `apply`.
+
+        Args:
+            boxes: float (N, 4), xyxy in pixels of the output.
+
+        Returns:
+            (N, 4) of the same dtype, xyxy in pixels of the original.
+        """
+        moved = self._mirror(boxes) if self.flip else boxes
+        return (moved - boxes.new_tensor(self.offset * 2)) / boxes.new_tensor(self.scale * 2)
+
+    def _mirror(self, boxes: Tensor) -> Tensor:
+        mirrored = boxes.clone()
+        mirrored[..., 0] = self.output[0] - boxes[..., 2]
+        mirrored[..., 2] = self.output[0] - boxes[..., 0]
+        return mirrored
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Geometry:
+        """The inverse of `to_dict`, also after a journey through JSON."""
+        pairs = ("original", "output", "scale", "offset")
+        return cls(**{**fields, **{name: tuple(fields[name]) for name in pairs}})
+
+
+def geometry(
+    mode: str, original: Size, output: Size | None = None, *, flip: bool = False
+) -> Geometry:
+    """The geometry that brings a picture of one size to another.
+
+    Args:
+        mode: "none" keeps the size, "shrink" squeezes to `output` whatever the aspect ratio,
+            "crop" takes the centre by the rounding of torchvision's CenterCrop and pads with black
+            where the picture is smaller, "letterbox" scales evenly and pads with grey.
+        original: (width, height) in pixels.
+        output: (width, height) in pixels; not read for "none".
+        flip: whether to mirror the output left to right.
+
+    Raises:
+        SettingsError: unknown mode, no output size, or a size below 1.
+    """
+    if mode not in MODES:
+        raise SettingsError(f"resize mode {mode!r} is unknown; choose one of {', '.join(MODES)}.")
+    if mode == "none":
+        output = original
+    if output is None:
+        raise SettingsError(f"resize mode {mode!r} needs an output size; give width and height.")
+    if min(*original, *output) < 1:
+        raise SettingsError(f"image sizes must be at least 1 pixel, not {original} and {output}.")
+    (width, height), (out_width, out_height) = original, output
+    if mode == "shrink":
+        return Geometry(original, output, (out_width / width, out_height / height), flip=flip)
+    if mode == "crop":
+        offset = (_centre_offset(width, out_width), _centre_offset(height, out_height))
+        return Geometry(original, output, offset=offset, flip=flip)
+    if mode == "letterbox":
+        factor = min(out_width / width, out_height / height)
+        inner = (max(1, round(width * factor)), max(1, round(height * factor)))
+        # The scale of whole pixels, so that boxes follow the pixels exactly.
+        scale = (inner[0] / width, inner[1] / height)
+        offset = ((out_width - inner[0]) // 2, (out_height - inner[1]) // 2)
+        return Geometry(original, output, scale, offset, flip, _LETTERBOX_GREY)
+    return Geometry(original, output, flip=flip)
+
+
+def apply_image(image: Picture, geometry: Geometry) -> Picture:
+    """Bring a picture to the output size.
+
+    Args:
+        image: uint8 tensor (3, H, W) or PIL image of the geometry's original size.
+        geometry: what `geometry` returned for that size.
+
+    Returns:
+        The same type, of the geometry's output size. Scaling is bilinear with antialiasing.
+
+    Raises:
+        SettingsError: the picture has another size than the geometry was made for.
+    """
+    width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
+    if (width, height) != geometry.original:
+        raise SettingsError(
+            f"the picture is {width} x {height} pixels and the geometry is for "
+            f"{geometry.original[0]} x {geometry.original[1]}; make one for this picture."
+        )
+    inner = tuple(round(s * k) for s, k in zip((width, height), geometry.scale, strict=True))
+    moved: Any = image
+    if inner != (width, height):
+        moved = F.resize(
+            moved, [inner[1], inner[0]], interpolation=InterpolationMode.BILINEAR, antialias=True
+        )
+    (left, top), (out_width, out_height) = geometry.offset, geometry.output
+    right, bottom = out_width - left - inner[0], out_height - top - inner[1]
+    padding = [max(0, side) for side in (left, top, right, bottom)]
+    if any(padding):
+        moved = F.pad(moved, padding, fill=geometry.fill)
+    if min(left, top, right, bottom) < 0:
+        moved = F.crop(moved, max(0, -top), max(0, -left), out_height, out_width)
+    if geometry.flip:
+        moved = F.horizontal_flip(moved)
+    result: Picture = moved
+    return result
+
+
+def _centre_offset(size: int, output: int) -> int:
+    """Where CenterCrop puts the picture's edge: padding rounds down, cropping half to even."""
+    return (output - size) // 2 if output > size else -round((size - output) / 2)

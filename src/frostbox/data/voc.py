@@ -1,0 +1,367 @@
+"""Pascal VOC XML to the typed form and back.
+
+VOC counts pixels from 1 and includes the last one; frostbox counts from 0 and its boxes are
+continuous. The box `(xmin, ymin, xmax, ymax)` of the XML therefore becomes
+`(xmin - 1, ymin - 1, xmax, ymax)`. That happens here, in reading and in writing, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape
+
+import defusedxml.ElementTree
+from defusedxml.common import DefusedXmlException
+
+from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.voc_layout import (
+    Photos,
+    annotation_paths,
+    check_names,
+    find_voc,
+    read_names,
+    read_split,
+    splits,
+)
+from frostbox.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+__all__ = [
+    "CLASSES",
+    "find_voc",
+    "load",
+    "read_annotation",
+    "read_voc",
+    "splits",
+    "write_voc_xml",
+]
+
+logger = logging.getLogger("frostbox")
+
+CLASSES = (
+    "person", "bird", "cat", "cow", "dog", "horse", "sheep",
+    "aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train",
+    "bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor",
+)  # fmt: skip
+
+_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
+_SHOWN = 3
+
+
+def load(
+    data: str | Path,
+    split: str,
+    classes: Sequence[str] | None = None,
+    require_photos: bool = False,
+) -> DetectionSet:
+    """Read a split and report, once, the photos that its list names and the folder lacks.
+
+    Args:
+        data: the VOC folder, its VOCdevkit, or the parent of that.
+        split: name of the list, such as "train".
+        classes: class names in label order; None finds them (see `read_voc`).
+        require_photos: whether a split without any photo is an error.
+
+    Raises:
+        NotFoundError: no such folder or list.
+        DataError: annotations that cannot be used, or no photo where photos are required.
+    """
+    dataset = read_voc(data, split, classes)
+    missing = dataset.missing_photos
+    if not missing:
+        return dataset
+    if len(missing) == len(dataset) and require_photos:
+        raise DataError(
+            f"{dataset.root / 'JPEGImages'} holds none of the {len(missing)} photos that the list "
+            f"{split!r} names (the first is {missing[0]}); put the photos there."
+        )
+    logger.warning(
+        "%s of the %s photos of %s %s are missing and skipped: %s",
+        len(missing), len(dataset), dataset.name, split, _some(missing),
+    )  # fmt: skip
+    return dataset
+
+
+def read_voc(data: str | Path, split: str, classes: Sequence[str] | None = None) -> DetectionSet:
+    """Read the annotations of a split of a data set in VOC layout.
+
+    The class names are, in this order: `classes`; a classes.txt in the VOC folder or in DATA;
+    VOC's 20 if they cover the training split; the sorted names of the training split. The training
+    split is "train", else "trainval", else the split asked for, so that every split of a data set
+    gets the same labels.
+
+    Boxes keep their decimals. A `part` of an object is not an object. A flag that is absent is
+    False, an absent pose "Unspecified". A minimum of 0, which tools that count from 0 write, is
+    taken as 1 and reported.
+
+    Args:
+        data: the VOC folder, its VOCdevkit, or the parent of that.
+        split: name of the list, such as "train".
+        classes: class names in label order.
+
+    Raises:
+        NotFoundError: no such folder or list.
+        DataError: a file that does not parse, a field that is missing or not a number, a box with
+            max <= min or outside its image, or a class name that is not in the list.
+    """
+    root = find_voc(data)
+    reader = _Reader(root, annotation_paths(root), Photos(root), {}, [])
+    records = [reader.read(image_id) for image_id in read_split(root, split, reader.paths)]
+    names, origin = _class_names(reader, Path(data).expanduser(), split, classes)
+    _check_classes(records, names, origin)
+    if reader.zero_based:
+        logger.warning(
+            "%s boxes have xmin or ymin 0, where VOC counts from 1; taken as 1: %s",
+            len(reader.zero_based), _some(reader.zero_based),
+        )  # fmt: skip
+    return DetectionSet(
+        name=root.resolve().name,
+        root=root,
+        split=split,
+        classes=names,
+        classes_from=origin,
+        images=tuple(records),
+    )
+
+
+def read_annotation(xml_path: str | Path) -> dict[str, Any]:
+    """The whole XML as nested dictionary of strings, as torchvision's VOCDetection gives it.
+
+    Raises:
+        DataError: the file does not parse.
+    """
+    from torchvision.datasets import VOCDetection  # needs torch, which `explore` does without
+
+    tree: dict[str, Any] = VOCDetection.parse_voc_xml(_parse(str(xml_path)))
+    return tree
+
+
+def write_voc_xml(path: str | Path, image: ImageAnnotation) -> None:
+    """Write an image's annotation as VOC XML; `read_voc` gives the same objects back.
+
+    Coordinates that are whole numbers are written as such, others with all their decimals.
+
+    Raises:
+        DataError: a box that VOC's inclusive pixels cannot say (one pixel wide or less) or that
+            lies outside the image.
+    """
+    path = Path(path)
+    filename = image.photo.name if image.photo is not None else f"{image.image_id}.jpg"
+    lines = [
+        "<annotation>",
+        f"\t<folder>{escape(path.parent.parent.name)}</folder>",
+        f"\t<filename>{escape(filename)}</filename>",
+        "\t<size>",
+        f"\t\t<width>{image.width}</width>",
+        f"\t\t<height>{image.height}</height>",
+        "\t\t<depth>3</depth>",
+        "\t</size>",
+        "\t<segmented>0</segmented>",
+    ]
+    for number, obj in enumerate(image.objects, start=1):
+        xmin, ymin, xmax, ymax = obj.box
+        raw = (xmin + 1, ymin + 1, xmax, ymax)
+        _check_box(raw, (image.width, image.height), f"{path}: object {number} ({obj.name})")
+        lines += [
+            "\t<object>",
+            f"\t\t<name>{escape(obj.name)}</name>",
+            f"\t\t<pose>{escape(obj.pose)}</pose>",
+            f"\t\t<truncated>{obj.truncated:d}</truncated>",
+            f"\t\t<occluded>{obj.occluded:d}</occluded>",
+            f"\t\t<difficult>{obj.difficult:d}</difficult>",
+            "\t\t<bndbox>",
+            *(f"\t\t\t<{tag}>{_digits(v)}</{tag}>" for tag, v in zip(_CORNERS, raw, strict=True)),
+            "\t\t</bndbox>",
+            "\t</object>",
+        ]
+    path.write_text("\n".join([*lines, "</annotation>", ""]), encoding="utf-8")
+
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass
+class _Reader:
+    """Reads each XML of one VOC folder once, however many lists name it."""
+
+    root: Path
+    paths: dict[str, str]
+    photos: Photos
+    records: dict[str, ImageAnnotation]
+    zero_based: list[str]
+
+    def read(self, image_id: str) -> ImageAnnotation:
+        record = self.records.get(image_id)
+        if record is None:
+            record = self.records[image_id] = self._read(image_id, self.paths[image_id])
+        return record
+
+    def _read(self, image_id: str, path: str) -> ImageAnnotation:
+        tree = _parse(path)
+        photo = self.photos.find(image_id, (tree.findtext("filename") or "").strip())
+        size = _size(tree, path, photo)
+        objects = []
+        for number, node in enumerate(tree.iterfind("object"), start=1):
+            name = (node.findtext("name") or "").strip()
+            where = f"{path}: object {number} ({name or 'without name'})"
+            if not name:
+                raise DataError(f"{where}: name is missing or empty; write the class name.")
+            bndboxes = node.findall("bndbox")
+            if len(bndboxes) != 1:
+                what = "stands there more than once" if bndboxes else "is missing"
+                raise DataError(f"{where}: bndbox {what}; give each object one box.")
+            raw = [_number(bndboxes[0], tag, where, "bndbox") for tag in _CORNERS]
+            if raw[0] == 0 or raw[1] == 0:
+                self.zero_based.append(image_id)
+                raw[:2] = [value or 1.0 for value in raw[:2]]
+            _check_box(raw, size, where)
+            xmin, ymin, xmax, ymax = raw
+            objects.append(
+                ObjectAnnotation(
+                    name=name,
+                    box=(xmin - 1, ymin - 1, xmax, ymax),
+                    difficult=_flag(node, "difficult", where),
+                    truncated=_flag(node, "truncated", where),
+                    occluded=_flag(node, "occluded", where),
+                    pose=(node.findtext("pose") or "").strip() or "Unspecified",
+                )
+            )
+        return ImageAnnotation(image_id, photo, *size, tuple(objects), Path(path))
+
+
+def _parse(path: str) -> Element:
+    try:
+        root: Element | None = defusedxml.ElementTree.parse(path).getroot()
+    except defusedxml.ElementTree.ParseError as error:
+        raise DataError(f"{path} is not well-formed XML ({error}); mend or remove it.") from error
+    except DefusedXmlException as error:
+        raise DataError(f"{path} declares entities, which are not read; remove them.") from error
+    except (LookupError, ValueError) as error:
+        raise DataError(f"{path} is in an unknown encoding ({error}); save as UTF-8.") from error
+    if root is None or root.tag != "annotation":
+        found = "missing" if root is None else f"<{root.tag}>"
+        raise DataError(f"{path}: its outermost tag is {found}; VOC's is <annotation>.")
+    return root
+
+
+def _size(tree: Element, path: str, photo: Path | None) -> tuple[int, int]:
+    """Width and height in pixels; the photo's own when the XML has no size or 0 x 0."""
+    node = tree.find("size")
+    if node is not None:
+        width, height = (_number(node, tag, path, "size") for tag in ("width", "height"))
+        if width > 0 and height > 0 and width == int(width) and height == int(height):
+            return int(width), int(height)
+        if width != 0 or height != 0:
+            raise DataError(
+                f"{path}: size is {width:g} x {height:g}; write the photo's width and height."
+            )
+    if photo is None:
+        what = "size is missing" if node is None else "size is 0 x 0"
+        raise DataError(
+            f"{path}: {what} and there is no photo to take it from; write width and height."
+        )
+    from frostbox.data.photos import image_size
+
+    width, height, orientation = image_size(photo)
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _number(node: Element, tag: str, where: str, parent: str) -> float:
+    text = node.findtext(tag)
+    if text is None:
+        raise DataError(f"{where}: {parent}/{tag} is missing; write it as a number of pixels.")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: {parent}/{tag} is {text.strip()!r}, not a number of pixels.")
+    return value
+
+
+def _flag(node: Element, tag: str, where: str) -> bool:
+    text = node.findtext(tag)
+    if text is None:
+        return False
+    flag = _FLAGS.get(text.strip().lower())
+    if flag is None:
+        raise DataError(f"{where}: {tag} is {text.strip()!r}; write 0 or 1.")
+    return flag
+
+
+def _check_box(raw: Sequence[float], size: tuple[int, int], where: str) -> None:
+    """Check a box in VOC's own pixels. Raises DataError for max <= min or outside the image."""
+    xmin, ymin, xmax, ymax = raw
+    for axis, low, high in (("x", xmin, xmax), ("y", ymin, ymax)):
+        if high <= low:
+            raise DataError(
+                f"{where}: bndbox/{axis}max {high:g} is not above {axis}min {low:g}; "
+                "mend the box or remove the object."
+            )
+    if xmin < 1 or ymin < 1 or xmax > size[0] or ymax > size[1]:
+        box = ", ".join(f"{value:g}" for value in raw)
+        raise DataError(
+            f"{where}: bndbox ({box}) reaches outside the image of {size[0]} x {size[1]} pixels; "
+            "mend the box, or the size if that is wrong."
+        )
+
+
+def _class_names(
+    reader: _Reader, data: Path, split: str, classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], str]:
+    """The class names and, in words, where they come from."""
+    if classes is not None:
+        return check_names(classes, "--classes"), "--classes"
+    for path in (reader.root / "classes.txt", data / "classes.txt"):
+        if path.is_file():
+            return read_names(path), str(path)
+    found: set[str] = set()
+    known = splits(reader.root)
+    for candidate in (*(name for name in ("train", "trainval") if name in known), split):
+        try:
+            ids = read_split(reader.root, candidate, reader.paths)
+        except DataError:
+            # A test split may come with the training list and without its XML.
+            if candidate == split:
+                raise
+            continue
+        found = {obj.name for image_id in ids for obj in reader.read(image_id).objects}
+        if found <= set(CLASSES) and found:
+            return CLASSES, f"VOC's 20 classes, which cover {reader.root.name} {candidate}"
+        if found:
+            return tuple(sorted(found)), f"the names found in {reader.root.name} {candidate}"
+    raise DataError(
+        f"{reader.root}: no image of {split!r} has an object, so there are no class names; "
+        "give them with --classes or in a classes.txt."
+    )
+
+
+def _check_classes(records: Iterable[ImageAnnotation], names: Sequence[str], origin: str) -> None:
+    known = frozenset(names)
+    for record in records:
+        for number, obj in enumerate(record.objects, start=1):
+            if obj.name not in known:
+                near = difflib.get_close_matches(obj.name, names, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise DataError(
+                    f"{record.source}: object {number}: name {obj.name!r} is not in the list of "
+                    f"classes ({origin}); {hint}mend it or give all names with --classes."
+                )
+
+
+def _digits(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _some(names: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    more = f" and {len(unique) - _SHOWN} more" if len(unique) > _SHOWN else ""
+    return ", ".join(unique[:_SHOWN]) + more

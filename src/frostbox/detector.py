@@ -1,0 +1,389 @@
+"""Detector: backbone + head + selection. It predicts, and it is saved as one safetensors file.
+
+The file holds the weights and, in its header, everything that a prediction depends on. It does
+not know how the detector was trained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from frostbox import backbones
+from frostbox._version import __version__
+from frostbox.boxes import select
+from frostbox.data.annotations import ImageAnnotation
+from frostbox.data.photos import read_image
+from frostbox.data.transforms import Geometry, apply_image, geometry
+from frostbox.detections import Detections
+from frostbox.errors import CheckpointError, NotFoundError, SettingsError
+from frostbox.features.engine import Engine, create_engine
+from frostbox.heads import FeatureSpec, Head, create_head, settings_of
+
+FORMAT_VERSION = 1
+"""Written into every file. A reader accepts its own version and older ones, and says of a newer
+one that frostbox must be upgraded; an older one is converted in `_read_header`."""
+
+Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
+_BATCH = 16
+_FEW = 8  # below this many pictures, compiling a faster engine costs more than it saves
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How dense predictions become detections.
+
+    Attributes:
+        threshold: lowest score that is kept.
+        nms: IoU above which the lower-scored box of a class is suppressed; None keeps all.
+        max_detections: at most so many in an image.
+    """
+
+    threshold: float = 0.2
+    nms: float | None = 0.5
+    max_detections: int = 300
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise SettingsError(f"threshold is {self.threshold}: it must lie between 0 and 1")
+        if self.nms is not None and not 0 <= self.nms <= 1:
+            raise SettingsError(f"nms is {self.nms}: it must lie between 0 and 1, or be none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a prediction depends on besides weights.
+
+    Attributes:
+        classes: names in label order. size: (width, height) of the network's input in pixels.
+        resize: shrink, crop, letterbox or none (see data/transforms.py).
+        selection: the default thresholds.
+        training: what is known of the training, for people.
+    """
+
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    resize: str = "shrink"
+    selection: Selection = Selection()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Detector(nn.Module):
+    """A trained detector.
+
+    `predict` takes a path, PIL image, uint8 array (H, W, 3) RGB, tensor (3, H, W) uint8 or float
+    in [0, 1], or a list of them.
+    """
+
+    def __init__(
+        self, backbone: backbones.Backbone, head: Head, head_name: str, settings: Settings
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head, self.head_name = backbone, head, head_name
+        self.settings = settings
+        self._engine: Engine | None = None
+        self.eval()
+
+    # --- prediction ------------------------------------------------------------------------
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Dense boxes (B, A, 4) normalised xyxy and scores (B, A, K) of uint8 (B, 3, H, W)."""
+        boxes, scores = self.decode(self.backbone(self.backbone.normalise(images)))
+        return boxes, scores
+
+    def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The same from the backbone's feature maps, of any float type."""
+        return self.head.decode(self.head([m.float() for m in maps]))
+
+    @overload
+    def predict(self, images: Sequence[Source], **selection: Any) -> list[Detections]: ...
+
+    @overload
+    def predict(self, images: Source, **selection: Any) -> Detections: ...
+
+    def predict(
+        self, images: Source | Sequence[Source], **selection: Any
+    ) -> Detections | list[Detections]:
+        """Find objects. A list gives a list, anything else gives one `Detections`.
+
+        Args:
+            images: see the class. A 4-D tensor or array counts as a list.
+            selection: `threshold`, `nms`, `max_detections` in place of the stored ones.
+
+        Raises:
+            NotFoundError, DataError: a path that does not exist or cannot be decoded.
+            SettingsError: an argument that is no image, or a selection out of range.
+        """
+        single = isinstance(images, (str, Path, Image.Image, ImageAnnotation)) or (
+            isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3
+        )
+        found = list(self.predict_stream([images] if single else images, **selection))  # type: ignore[list-item, arg-type]
+        return found[0] if single else found
+
+    def predict_stream(self, images: Sequence[Source], **selection: Any) -> Iterator[Detections]:
+        """Like `predict` of a list, one by one: photos are decoded in threads, ahead of use."""
+        chosen = replace(self.settings.selection, **selection)
+        for maps, geometries in self.feature_stream(images):
+            yield from self.detections(maps, geometries, chosen)
+
+    @torch.inference_mode()
+    def detections(
+        self, maps: Sequence[Tensor], geometries: Sequence[Geometry], selection: Selection
+    ) -> list[Detections]:
+        """Detections of a batch of feature maps, in pixels of the original images."""
+        dense_boxes, dense_scores = (t.cpu() for t in self.decode(maps))
+        found = []
+        for boxes, scores, g in zip(dense_boxes, dense_scores, geometries, strict=True):
+            kept, score, label = select(
+                boxes,
+                scores,
+                threshold=selection.threshold,
+                nms=selection.nms,
+                max_detections=selection.max_detections,
+            )
+            pixels = g.invert(kept * kept.new_tensor(g.output * 2))
+            width, height = g.original
+            pixels[:, 0::2] = pixels[:, 0::2].clamp(0, width)
+            pixels[:, 1::2] = pixels[:, 1::2].clamp(0, height)
+            found.append(
+                Detections.create(
+                    pixels.numpy(), score.numpy(), label.numpy(), self.settings.classes, g.original
+                )
+            )
+        return found
+
+    def feature_stream(
+        self, images: Sequence[Source]
+    ) -> Iterator[tuple[list[Tensor], list[Geometry]]]:
+        """Batches of the backbone's maps with the geometry of each picture, in order."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            source = iter(images)
+            waiting: list[Future[tuple[Tensor, Geometry]]] = []
+            waiting += [pool.submit(self._prepare, x) for x in islice(source, 2 * _BATCH)]
+            while waiting:
+                ready = [future.result() for future in waiting[:_BATCH]]
+                del waiting[:_BATCH]
+                waiting += [pool.submit(self._prepare, x) for x in islice(source, len(ready))]
+                pictures, geometries = zip(*ready, strict=True)
+                if self.settings.resize == "none":  # every picture has a size of its own
+                    for picture, g in ready:
+                        yield self._run(picture[None], many=False), [g]
+                else:
+                    yield self._run(torch.stack(pictures), len(images) >= _FEW), list(geometries)
+
+    def _prepare(self, source: Source) -> tuple[Tensor, Geometry]:
+        image = _to_tensor(source)
+        size = (image.shape[2], image.shape[1])
+        g = geometry(self.settings.resize, size, self.settings.size)
+        return apply_image(image, g), g
+
+    @torch.inference_mode()
+    def _run(self, batch: Tensor, many: bool) -> list[Tensor]:
+        device = next(self.backbone.parameters()).device
+        if many and device.type == "cpu":
+            if self._engine is None:
+                self._engine = create_engine("auto", self.backbone, self.settings.size)
+            return self._engine.run(batch)
+        maps: list[Tensor] = self.backbone(self.backbone.normalise(batch.to(device)))
+        return maps
+
+    def configured(self, score: str | None = None, **selection: Any) -> Self:
+        """The same detector with another selection, or another score where the head has a choice.
+
+        Raises:
+            SettingsError: the head has no such choice, or a value out of range.
+        """
+        if score is not None:
+            choices = getattr(self.head, "SCORES", ())
+            if score not in choices:
+                raise SettingsError(
+                    f"score is '{score}': the {self.head_name} head "
+                    + (f"has {' and '.join(choices)}" if choices else "has no choice of score")
+                )
+            self.head.settings = replace(self.head.settings, score=score)  # type: ignore[call-overload]
+        chosen = replace(self.settings.selection, **selection)
+        self.settings = replace(self.settings, selection=chosen)
+        return self
+
+    # --- files -----------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *, head_only: bool = False) -> Path:
+        """Write one safetensors file that predicts alone.
+
+        Args:
+            head_only: leave the backbone's weights out; `load` then fetches them by name and
+                refuses others than these.
+        """
+        path = Path(path)
+        tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
+        if not head_only:
+            tensors |= {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
+        s, b = self.settings, self.backbone
+        header = {
+            "format_version": FORMAT_VERSION,
+            "frostbox_version": __version__,
+            "backbone": {
+                "name": b.name,
+                "strides": b.strides,
+                "weights": b.weights,
+                "weights_hash": b.weights_hash,
+                "included": not head_only,
+            },
+            "head": {"name": self.head_name, "settings": settings_of(self.head)},
+            "classes": s.classes,
+            "preprocessing": {
+                "size": s.size,
+                "resize": s.resize,
+                "mean": b.mean,
+                "std": b.std,
+            },
+            "selection": {
+                "threshold": s.selection.threshold,
+                "nms": s.selection.nms,
+                "max_detections": s.selection.max_detections,
+            },
+            "training": dict(s.training),
+        }
+        contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        partial = path.with_name(path.name + ".tmp")
+        save_file(contiguous, partial, metadata={"frostbox": json.dumps(header)})
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> Self:
+        """Read a detector. `path` is the file, or the folder of a run that holds best.safetensors.
+
+        Raises:
+            NotFoundError: no such file.
+            CheckpointError: damaged, not a frostbox detector, of a newer format version, or made
+                for other backbone weights than those at hand.
+        """
+        path = _detector_file(Path(path))
+        header, tensors = _read(path)
+        info, included = header["backbone"], header["backbone"]["included"]
+        backbone = backbones.create(
+            info["name"], info["strides"], "random" if included else _origin(info["weights"], path)
+        )
+        try:
+            if included:
+                backbone.load_state_dict(_under(tensors, "backbone."))
+                backbone.weights = info["weights"]
+            size = tuple(header["preprocessing"]["size"])
+            spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
+            head = create_head(
+                header["head"]["name"], spec, len(header["classes"]), header["head"]["settings"]
+            )
+            head.load_state_dict(_under(tensors, "head."))
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{path} does not fit the {info['name']} backbone and {header['head']['name']} "
+                f"head that its header names: {str(error).splitlines()[0]}"
+            ) from error
+        if not included and backbone.weights_hash != info["weights_hash"]:
+            raise CheckpointError(
+                f"{path} holds the head only, made for other weights of {info['name']} than those "
+                "installed here: install the backbone package of that time, or train again"
+            )
+        settings = Settings(
+            classes=tuple(header["classes"]),
+            size=size,
+            resize=header["preprocessing"]["resize"],
+            selection=Selection(**header["selection"]),
+            training=header["training"],
+        )
+        return cls(backbone, head, header["head"]["name"], settings).to(device)
+
+
+def _to_tensor(source: Source) -> Tensor:
+    """Any accepted picture as uint8 (3, H, W), RGB."""
+    if isinstance(source, ImageAnnotation):
+        if source.photo is None:
+            raise NotFoundError(f"{source.image_id} has no photo: there is nothing to predict on")
+        return read_image(source.photo, exif=source.exif)
+    if isinstance(source, (str, Path)):
+        return read_image(source)
+    if isinstance(source, Image.Image):
+        return torch.from_numpy(np.array(source.convert("RGB"))).permute(2, 0, 1)
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim not in (2, 3):
+            raise SettingsError(
+                f"an array of {source.dtype} {source.shape} is no image: "
+                "give uint8 of shape (height, width, 3), RGB"
+            )
+        return torch.from_numpy(np.array(Image.fromarray(source).convert("RGB"))).permute(2, 0, 1)
+    if isinstance(source, Tensor) and source.ndim == 3 and source.shape[0] == 3:
+        if source.dtype == torch.uint8:
+            return source.cpu()
+        if source.is_floating_point():
+            return (source.cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
+    what = f"{source.dtype} {tuple(source.shape)}" if isinstance(source, Tensor) else repr(source)
+    raise SettingsError(
+        f"{what} is no image: give a path, a PIL image, a uint8 array (height, width, 3), or a "
+        "tensor (3, height, width) of uint8 or of floats in [0, 1]"
+    )
+
+
+def _detector_file(path: Path) -> Path:
+    if path.is_dir():
+        path = path / "best.safetensors"
+    if not path.exists():
+        raise NotFoundError(
+            f"{path} does not exist: give the best.safetensors that training wrote, or its folder"
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            header = _read_header(metadata.get("frostbox"), path)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a safetensors file ({error}): copy it again or train again"
+        ) from error
+
+
+def _read_header(text: str | None, path: Path) -> dict[str, Any]:
+    if text is None:
+        raise CheckpointError(
+            f"{path} is a safetensors file but not a frostbox detector: its header has no "
+            "'frostbox' field"
+        )
+    header: dict[str, Any] = json.loads(text)
+    version = header.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, written by frostbox "
+            f"{header.get('frostbox_version')}; this is frostbox {__version__}, which reads up to "
+            f"version {FORMAT_VERSION}: upgrade frostbox"
+        )
+    return header
+
+
+def _origin(weights: str, path: Path) -> str:
+    """What `create` needs to find the weights of a head-only file again."""
+    if weights.startswith("random:"):
+        return weights
+    if weights.endswith((".pth", ".pt", ".safetensors")):
+        return str(path.with_name(weights))
+    return "auto"
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

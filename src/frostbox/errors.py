@@ -1,0 +1,35 @@
+"""The errors that frostbox raises for a person to read.
+
+Each message says what was found, where (file and field) and what to do. The command line prints
+the message alone and exits with status 1; anything else that escapes is a defect of frostbox.
+"""
+
+from __future__ import annotations
+
+
+class FrostboxError(Exception):
+    """Base of every error that frostbox raises on purpose."""
+
+
+class DataError(FrostboxError, ValueError):
+    """Annotations, lists or photos that cannot be used as they are."""
+
+
+class NotFoundError(FrostboxError, FileNotFoundError):
+    """A file, folder or split that was asked for and does not exist."""
+
+
+class CacheError(FrostboxError, ValueError):
+    """A feature cache that is damaged or does not match the request."""
+
+
+class CheckpointError(FrostboxError, ValueError):
+    """A detector file that is damaged, of another version, or does not match the request."""
+
+
+class BackboneError(FrostboxError, ValueError):
+    """An unknown backbone, a stride that it does not have, or weights that cannot be had."""
+
+
+class SettingsError(FrostboxError, ValueError):
+    """A setting outside its range, or settings that exclude each other."""

@@ -1,0 +1,256 @@
+"""Reading a feature cache: a folder of safetensors shards and one index.
+
+The shards are mapped into memory, never loaded: what training reads stays in the system's page
+cache and can be dropped by it. Writing is extract.py's part, the index format index.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostbox.errors import CacheError
+from frostbox.features.index import (
+    FORMAT_VERSION,
+    INDEX_FILE,
+    CacheIndex,
+    CacheRequest,
+    Shard,
+    View,
+    fingerprint,
+    first_views,
+)
+
+if TYPE_CHECKING:
+    from frostbox.data.transforms import Geometry
+
+__all__ = [
+    "FORMAT_VERSION",
+    "INDEX_FILE",
+    "CacheIndex",
+    "CacheRequest",
+    "FeatureCache",
+    "Shard",
+    "View",
+    "fingerprint",
+    "first_views",
+]
+
+
+class FeatureCache:
+    """A complete cache, open for reading. Cheap to send to another process: files stay files.
+
+    `len()` is the number of images. A sample is a pair (image index, view index).
+
+    Attributes:
+        path: its folder.
+        index: what the index file says.
+        ids: image ids, in the order of the data set, without the skipped ones.
+        original_sizes: (width, height) of each image as decoded, in pixels.
+        skipped: image id to reason, of photos that could not be read.
+    """
+
+    def __init__(self, path: Path, index: CacheIndex) -> None:
+        self.path = path
+        self.index = index
+        self.ids = [image_id for shard in index.shards for image_id in shard.ids]
+        self.original_sizes = [size for shard in index.shards for size in shard.sizes]
+        self.skipped = {k: v for shard in index.shards for k, v in shard.skipped.items()}
+        # First image index of every shard, and the end of the last.
+        self._starts = np.cumsum([0, *(len(shard.ids) for shard in index.shards)])
+        self._maps: dict[int, list[Tensor]] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> FeatureCache:
+        """Open the cache in a folder, checking index and shards without reading the features.
+
+        Raises:
+            CacheError: no cache, an interrupted one, of a newer version, or with a shard that is
+                missing or has another size than the index says.
+        """
+        folder = Path(path)
+        index = CacheIndex.read(folder)
+        if not index.complete:
+            done = sum(len(shard.ids) + len(shard.skipped) for shard in index.shards)
+            raise CacheError(
+                f"the feature cache {folder} is incomplete: {done} of {index.images} images; run "
+                "the same extract command again, it goes on where it stopped"
+            )
+        for shard in index.shards:
+            check_shard(folder, shard)
+        return cls(folder, index)
+
+    @classmethod
+    def complete(cls, path: str | Path) -> bool:
+        """Whether `open` would succeed."""
+        try:
+            cls.open(path)
+        except CacheError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views in which every image is stored."""
+        return self.index.request.views
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the maps, finest first."""
+        return self.index.request.strides
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of each map, finest first."""
+        return self.index.channels
+
+    @property
+    def map_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each map, finest first."""
+        return self.index.map_sizes
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all shards on disk."""
+        return sum(shard.nbytes for shard in self.index.shards)
+
+    def check(self, request: CacheRequest) -> None:
+        """Raise CacheError with the reason when this cache does not serve the request."""
+        reason = request.mismatch(self.index.request)
+        if reason:
+            raise CacheError(
+                f"the feature cache {self.path} does not match: its {reason}; extract into another "
+                "folder or delete this one"
+            )
+
+    def geometry(self, image_index: int, view_index: int = 0) -> Geometry:
+        """How the pixels and boxes of an image were moved in a view."""
+        request = self.index.request
+        original = self.original_sizes[image_index]
+        return self.views[view_index].geometry(request.mode, original, request.size)
+
+    def read(
+        self,
+        samples: Sequence[tuple[int, int]] | np.ndarray | Tensor,
+        strides: Sequence[int] | None = None,
+    ) -> list[Tensor]:
+        """Feature maps of samples.
+
+        Args:
+            samples: (B, 2) integers: image index and view index of each.
+            strides: a part of the cache's strides; None for all.
+
+        Returns:
+            One float16 (B, C, h, w) tensor per stride, finest first, in memory of its own.
+
+        Raises:
+            CacheError: a shard is damaged, or a stride is not in the cache.
+            IndexError: an image or view index outside the cache.
+        """
+        rows = np.asarray(samples, dtype=np.int64).reshape(-1, 2)
+        wanted = self._columns(strides)
+        limits = (len(self.ids), len(self.views))
+        if len(rows) and ((rows < 0) | (rows >= limits)).any():
+            raise IndexError(f"samples {rows.tolist()} reach outside {limits} images and views")
+        out = [
+            torch.empty((len(rows), self.channels[k], *self.map_sizes[k]), dtype=torch.float16)
+            for k in wanted
+        ]
+        shard_of = np.searchsorted(self._starts, rows[:, 0], side="right") - 1
+        local = rows[:, 0] - self._starts[shard_of]
+        for place, (shard, row, view) in enumerate(
+            zip(shard_of.tolist(), local.tolist(), rows[:, 1].tolist(), strict=True)
+        ):
+            maps = self._mapped(shard)
+            for target, k in zip(out, wanted, strict=True):
+                target[place].copy_(maps[k][row, view])
+        return out
+
+    def verify(self) -> None:
+        """Read every shard and compare its sha256. Raises CacheError naming a damaged file."""
+        for shard in self.index.shards:
+            check_shard(self.path, shard)
+            with open(self.path / shard.file, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                    raise _damaged(self.path / shard.file, "its sha256 is not the index's")
+
+    def _columns(self, strides: Sequence[int] | None) -> list[int]:
+        if strides is None:
+            return list(range(len(self.strides)))
+        missing = [stride for stride in strides if stride not in self.strides]
+        if missing:
+            raise CacheError(
+                f"the feature cache {self.path} has strides {self.strides}, not {missing}; extract "
+                "again with these"
+            )
+        return [self.strides.index(stride) for stride in strides]
+
+    def _mapped(self, number: int) -> list[Tensor]:
+        """The maps of a shard, (images, views, C, h, w) per stride, backed by its file."""
+        if number not in self._maps:
+            from safetensors import SafetensorError, safe_open
+
+            shard = self.index.shards[number]
+            path = self.path / shard.file
+            views = len(self.views)
+            maps: list[Tensor] = []
+            try:
+                # The tensors keep the mapping alive after the file is closed.
+                with safe_open(path, framework="pt", device="cpu") as file:
+                    for k, stride in enumerate(self.strides):
+                        tensor = file.get_tensor(tensor_name(stride))
+                        shape = (len(shard.ids), views, self.channels[k], *self.map_sizes[k])
+                        if tuple(tensor.shape) != shape or tensor.dtype != torch.float16:
+                            raise _damaged(
+                                path, f"{tensor_name(stride)} is {tuple(tensor.shape)}, not {shape}"
+                            )
+                        maps.append(tensor)
+            except (SafetensorError, OSError) as error:
+                raise _damaged(path, str(error)) from error
+            self._maps[number] = maps
+        return self._maps[number]
+
+
+def tensor_name(stride: int) -> str:
+    """Name of a stride's tensor inside a shard."""
+    return f"stride{stride}"
+
+
+def check_shard(folder: Path, shard: Shard) -> None:
+    """Check that a shard is there, has its size, and starts with a safetensors header."""
+    path = folder / shard.file
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(length) if length < size else b""
+    except OSError as error:
+        raise CacheError(
+            f"the shard {path} cannot be read ({error.strerror}); run the same extract "
+            "command again"
+        ) from error
+    if size != shard.nbytes:
+        raise _damaged(path, f"it has {size} bytes, not {shard.nbytes}")
+    try:
+        json.loads(header)
+    except ValueError as error:
+        raise _damaged(path, "its header is no safetensors header") from error
+
+
+def _damaged(path: Path, what: str) -> CacheError:
+    return CacheError(
+        f"the shard {path} is damaged: {what}; delete it and run the same extract command again"
+    )

@@ -1,0 +1,317 @@
+"""How a frozen backbone is executed: uint8 pictures in, float16 feature maps out.
+
+Normalisation and the conversion to float16 are part of what is executed, so that a picture crosses
+into the engine as bytes and comes out as what the cache stores. Engines agree with the backbone in
+float32 eager PyTorch within `TOLERANCE`; they differ in speed only. Extraction submits pictures
+and is called back in the engine's time; prediction calls `run`. No photo is read here.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from frostbox.errors import BackboneError, SettingsError
+
+if TYPE_CHECKING:
+    from frostbox.backbones import Backbone
+
+KINDS = ("auto", "torch", "openvino")
+
+# Against float32 eager, as |a - b| <= TOLERANCE * max(|b| over the map): float16 keeps 11 bits
+# (5e-4 of the value), and sums in another order add some 1e-5.
+TOLERANCE = 1e-3
+
+Done = Callable[[list[Tensor]], None]
+
+
+class Engine(Protocol):
+    """A backbone made ready for pictures of one size. Not to be used from several threads at once.
+
+    Attributes:
+        kind: "torch" or "openvino".
+        batch_size: pictures that `submit` handles best at a time.
+    """
+
+    kind: str
+    batch_size: int
+
+    def describe(self) -> str:
+        """What executes the backbone and why, in one line."""
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of any number of pictures, waiting for them.
+
+        Args:
+            images: uint8 (B, 3, H, W); channels-last in memory saves a copy.
+
+        Returns:
+            One float16 (B, C, h, w) map per stride on the CPU, finest first.
+        """
+
+    def submit(self, images: Tensor, done: Done) -> None:
+        """Start 1 to `batch_size` pictures, and call `done(maps)` when they are ready.
+
+        `done` may run in another thread, one call at a time for each submission; its maps are
+        valid during the call only, so it copies what it keeps. An exception that it raises comes
+        out of a later `submit` or of `wait`.
+        """
+
+    def wait(self) -> None:
+        """Return when every submitted picture is done."""
+
+
+def create_engine(
+    kind: str,
+    backbone: Backbone,
+    size: tuple[int, int],
+    device: str = "cpu",
+    *,
+    latency: bool = False,
+    batch_size: int | None = None,
+) -> Engine:
+    """The engine for pictures of one size.
+
+    Args:
+        kind: "torch", "openvino", or "auto": OpenVINO on a CPU where it is installed and can
+            convert the net, else PyTorch.
+        backbone: stays as it is; the engine works on a copy.
+        size: (width, height) of the pictures, in pixels.
+        device: "cpu", "cuda", "cuda:1" or "mps".
+        latency: tune for one picture at a time instead of for many.
+        batch_size: pictures a submission; None for what is fast on the device.
+
+    Raises:
+        SettingsError: unknown kind, or OpenVINO asked for where it is not to be had.
+        BackboneError: OpenVINO was asked for and cannot convert this net.
+    """
+    if kind not in KINDS:
+        raise SettingsError(f"engine {kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    installed = importlib.util.find_spec("openvino") is not None
+    if kind == "openvino" and not device.startswith("cpu"):
+        raise SettingsError(f"engine openvino runs on the CPU, not on {device}; choose torch")
+    if kind == "openvino" and not installed:
+        raise SettingsError("engine openvino needs the package openvino; run pip install openvino")
+    reason = "asked for"
+    if kind != "torch" and device.startswith("cpu"):
+        reason = "auto: the fastest on a CPU" if kind == "auto" else "asked for"
+        if installed:
+            try:
+                return OpenVinoEngine(backbone, size, batch_size, latency=latency, reason=reason)
+            except BackboneError as error:
+                if kind == "openvino":
+                    raise
+                reason = f"auto: {error}"
+        else:
+            reason = "auto: openvino is not installed"
+    elif kind == "auto":
+        reason = f"auto: the device is {device}"
+    return TorchEngine(backbone, size, batch_size, device=device, reason=reason)
+
+
+class _Pictures(nn.Module):
+    """uint8 NHWC pictures to float16 maps: normalisation, backbone, conversion."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        maps = self.backbone(self.backbone.normalise(images.permute(0, 3, 1, 2)))
+        return tuple(feature.half() for feature in maps)
+
+
+class TorchEngine:
+    """Eager PyTorch, channels-last, on any device."""
+
+    kind = "torch"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        size: tuple[int, int],
+        batch_size: int | None,
+        *,
+        device: str,
+        reason: str,
+    ) -> None:
+        self.device = torch.device(device)
+        self.batch_size = batch_size or (16 if self.device.type == "cpu" else 64)
+        self._size = size
+        self._reason = reason
+        net = _Pictures(copy.deepcopy(backbone)).to(self.device)
+        self._net = net.to(memory_format=torch.channels_last)
+
+    def describe(self) -> str:
+        """See Engine."""
+        return (
+            f"PyTorch {torch.__version__}, eager, channels-last, float32 on {self.device} "
+            f"({self._reason})"
+        )
+
+    @torch.inference_mode()
+    def run(self, images: Tensor) -> list[Tensor]:
+        """See Engine."""
+        pictures = _checked(images, self._size).permute(0, 2, 3, 1)
+        parts = [
+            [feature.cpu() for feature in self._net(part.to(self.device))]
+            for part in _parts(pictures, self.batch_size)
+        ]
+        return [torch.cat(same).contiguous() for same in zip(*parts, strict=True)]
+
+    def submit(self, images: Tensor, done: Done) -> None:
+        """See Engine."""
+        done(self.run(images))
+
+    def wait(self) -> None:
+        """Nothing is left to wait for: `submit` has run to the end."""
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU, in float32 even where the CPU has bfloat16."""
+
+    kind = "openvino"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        size: tuple[int, int],
+        batch_size: int | None,
+        *,
+        latency: bool,
+        reason: str,
+    ) -> None:
+        import openvino
+
+        # Measured on 2 cores at 224 and 320: one picture a request beats 2, 4 and 8.
+        self.batch_size = batch_size or 1
+        self._size = size
+        self._reason = reason
+        hint = "LATENCY" if latency else "THROUGHPUT"
+        settings = {
+            "PERFORMANCE_HINT": hint,
+            "INFERENCE_PRECISION_HINT": "f32",
+            # Decoding threads share the cores: let the system move the engine out of their way.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            model = _convert(backbone, size, self.batch_size)
+            compiled = openvino.Core().compile_model(model, "CPU", settings)
+        except (
+            Exception
+        ) as error:  # its front end and plugins raise bare Exception and RuntimeError
+            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise BackboneError(
+                f"OpenVINO cannot convert {backbone.name} ({first_line}); choose engine torch"
+            ) from error
+        self._requests = 1 if latency else compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._outputs = len(backbone.strides)
+        self._queue = openvino.AsyncInferQueue(compiled, self._requests)
+        self._queue.set_callback(self._finish)
+        self._errors: list[BaseException] = []
+        self._version = openvino.__version__.split("-")[0]
+        self._hint = hint.lower()
+
+    def describe(self) -> str:
+        """See Engine."""
+        return (
+            f"OpenVINO {self._version}, float32 on cpu, {self._hint}, {self._requests} requests of "
+            f"{self.batch_size} ({self._reason})"
+        )
+
+    def run(self, images: Tensor) -> list[Tensor]:
+        """See Engine."""
+        _checked(images, self._size)
+        results: dict[int, list[Tensor]] = {}
+        for place, part in enumerate(_parts(images, self.batch_size)):
+            self.submit(part, functools.partial(_keep, results, place))
+        self.wait()
+        ordered = [results[place] for place in range(len(results))]
+        return [torch.cat(same) for same in zip(*ordered, strict=True)]
+
+    def submit(self, images: Tensor, done: Done) -> None:
+        """See Engine."""
+        self._raise_error()
+        count = len(images)
+        pictures = _checked(images, self._size).permute(0, 2, 3, 1).contiguous()
+        if count > self.batch_size:
+            raise ValueError(f"{count} pictures were submitted, at most {self.batch_size} fit")
+        if count < self.batch_size:  # the compiled net has one batch size: fill up with black
+            pictures = torch.cat([pictures, pictures.new_zeros(self._missing(count))])
+        # The array travels with the request, so that its memory outlives this call.
+        array = pictures.numpy()
+        self._queue.start_async([array], (count, done, array), share_inputs=True)
+
+    def wait(self) -> None:
+        """See Engine."""
+        self._queue.wait_all()
+        self._raise_error()
+
+    def _missing(self, count: int) -> tuple[int, int, int, int]:
+        width, height = self._size
+        return (self.batch_size - count, height, width, 3)
+
+    def _finish(self, request: Any, userdata: tuple[int, Done, object]) -> None:
+        count, done, _ = userdata
+        try:
+            tensors = [request.get_output_tensor(k).data[:count] for k in range(self._outputs)]
+            done([torch.from_numpy(array) for array in tensors])
+        except BaseException as error:  # would end OpenVINO's thread, and the program with it
+            self._errors.append(error)
+
+    def _raise_error(self) -> None:
+        if self._errors:
+            error, self._errors = self._errors[0], []
+            raise error
+
+
+def _convert(backbone: Backbone, size: tuple[int, int], batch_size: int) -> Any:
+    """The OpenVINO model of a backbone, for a fixed batch of uint8 NHWC pictures.
+
+    Goes straight to OpenVINO's front end for PyTorch: `openvino.convert_model` does the same and
+    sends usage statistics over the network.
+    """
+    from openvino import PartialShape, Type
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    width, height = size
+    net = _Pictures(copy.deepcopy(backbone).cpu().float()).eval()
+    example = torch.zeros(batch_size, height, width, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # PyTorch's notes on tracing; the result is tested
+        trace: Any = torch.jit.trace
+        traced = trace(net, example, check_trace=False)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced)  # named: the front end holds no reference
+        model = frontend.convert(frontend.load(decoder))
+    model.inputs[0].get_node().set_element_type(Type.u8)
+    model.inputs[0].get_node().set_partial_shape(PartialShape(list(example.shape)))
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _checked(images: Tensor, size: tuple[int, int]) -> Tensor:
+    width, height = size
+    if images.dtype != torch.uint8 or images.shape[1:] != (3, height, width):
+        raise ValueError(
+            f"the engine takes uint8 (B, 3, {height}, {width}) pictures, not {images.dtype} "
+            f"{tuple(images.shape)}"
+        )
+    return images
+
+
+def _parts(images: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def _keep(results: dict[int, list[Tensor]], place: int, maps: list[Tensor]) -> None:
+    results[place] = [feature.clone() for feature in maps]

@@ -1,0 +1,325 @@
+"""The index of a feature cache: what is in it, for which request it may be used, and its JSON.
+
+The index holds no labels and no boxes: they come from the data set at training time, so corrected
+labels need no new extraction. It holds no time and no random value either: the same request
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from frostbox.data.annotations import DetectionSet
+from frostbox.errors import CacheError, SettingsError
+
+if TYPE_CHECKING:
+    from frostbox.backbones import Backbone
+    from frostbox.data.transforms import Geometry
+
+FORMAT_VERSION = 1
+INDEX_FILE = "index.json"
+_EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way in which every image is seen: its geometry follows from this and the image's size."""
+
+    name: str
+    flip: bool = False
+
+    def geometry(self, mode: str, original: tuple[int, int], size: tuple[int, int]) -> Geometry:
+        """The geometry of an image of `original` (width, height) in this view."""
+        from frostbox.data.transforms import geometry
+
+        return geometry(mode, original, size, flip=self.flip)
+
+
+VIEWS = (View("original"), View("flip", flip=True))
+
+
+def first_views(count: int) -> tuple[View, ...]:
+    """The first `count` views: the image as it is, then its mirror image."""
+    if not 1 <= count <= len(VIEWS):
+        names = ", ".join(view.name for view in VIEWS)
+        raise SettingsError(f"views is {count}; it can be 1 to {len(VIEWS)} ({names})")
+    return VIEWS[:count]
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """What decides whether a cache holds the features that are asked for.
+
+    Attributes:
+        backbone: name of the backbone.
+        weights_hash: of the cut that gives `strides`.
+        size: (width, height) of the pictures that the backbone sees, in pixels.
+        mode: resize mode of data/transforms.py.
+        strides: of the maps, finest first.
+        views: in the order in which they are stored.
+        fingerprint: of the photos, see `fingerprint`.
+    """
+
+    backbone: str
+    weights_hash: str
+    size: tuple[int, int]
+    mode: str
+    strides: tuple[int, ...]
+    views: tuple[View, ...]
+    fingerprint: str
+
+    @classmethod
+    def of(
+        cls,
+        dataset: DetectionSet,
+        backbone: Backbone,
+        *,
+        size: tuple[int, int],
+        mode: str = "shrink",
+        views: int = 1,
+    ) -> CacheRequest:
+        """The request that `extract` with the same arguments fulfils."""
+        return cls(
+            backbone=backbone.name,
+            weights_hash=backbone.weights_hash,
+            size=(int(size[0]), int(size[1])),
+            mode=mode,
+            strides=backbone.strides,
+            views=first_views(views),
+            fingerprint=fingerprint(dataset),
+        )
+
+    def mismatch(self, held: CacheRequest) -> str | None:
+        """Why a cache made for `held` cannot serve this request; None when it can.
+
+        A cache with more views serves, as long as the first ones are those asked for.
+        """
+        if held.views[: len(self.views)] == self.views:
+            held = replace(held, views=self.views)
+        reasons = [
+            f"{_LABELS[name]} is {_shown(have)}, not {_shown(want)}"
+            for name in _LABELS
+            if (have := getattr(held, name)) != (want := getattr(self, name))
+        ]
+        return "; ".join(reasons) or None
+
+
+_LABELS = {
+    "backbone": "backbone",
+    "strides": "strides",
+    "weights_hash": "the hash of the backbone's weights",
+    "size": "image size (width, height)",
+    "mode": "resize mode",
+    "views": "views",
+    "fingerprint": "the fingerprint of the photos",
+}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(v.name if isinstance(v, View) else str(v) for v in value) + ")"
+    text = str(value)
+    # Hashes are shortened: the first digits tell two of them apart.
+    return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def fingerprint(dataset: DetectionSet) -> str:
+    """blake2b, in hex, over id, file size, first and last 4 KB of every photo, in list order.
+
+    Modification times do not count: a copied data set keeps its cache. Whether EXIF orientation is
+    applied does count, because it changes the pixels.
+
+    Raises:
+        CacheError: a photo that was there when the data set was read is gone.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for image in dataset.photos:
+        assert image.photo is not None
+        try:
+            with open(image.photo, "rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                head = file.read(_EDGE)
+                file.seek(max(0, size - _EDGE))
+                tail = file.read(_EDGE)
+        except OSError as error:
+            raise CacheError(
+                f"the photo {image.photo} cannot be read ({error.strerror}); put it back or take "
+                "it off the list"
+            ) from error
+        digest.update(f"{image.image_id}\0{image.exif}\0{size}\0".encode())
+        digest.update(head + tail)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a cache. Row r of its tensors is image `ids[r]` in all views.
+
+    Attributes:
+        file: name inside the cache's folder.
+        ids: image ids, in order.
+        sizes: (width, height) of each image as decoded, in pixels.
+        skipped: image id to the reason why it is not in here.
+        nbytes: size of the file.
+        sha256: of the file.
+        engine: what computed the features, in words.
+    """
+
+    file: str
+    ids: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    skipped: dict[str, str]
+    nbytes: int
+    sha256: str
+    engine: str
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """The shard of an entry of the index; raises KeyError, TypeError or ValueError."""
+        sizes = tuple((int(width), int(height)) for width, height in data["sizes"])
+        shard = cls(**{**data, "ids": tuple(data["ids"]), "sizes": sizes})
+        if len(shard.ids) != len(sizes):
+            raise ValueError(f"shard {shard.file} has {len(shard.ids)} ids and {len(sizes)} sizes")
+        return shard
+
+
+def shard_file(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class CacheIndex:
+    """Everything that `index.json` says.
+
+    Attributes:
+        request: what the cache was made for.
+        channels: of each map, finest first.
+        map_sizes: (height, width) of each map.
+        dtype: of the features.
+        dataset, split, classes: where the photos came from; for people, never checked.
+        images: photos of the data set, with those that had to be skipped.
+        shard_images: photos a shard.
+        shards: the files that are complete, in order.
+        complete: False while the extraction is running or interrupted.
+        boundary: the stage after which the backbone was cut for thawing; None: its end.
+        created_by: package and version that wrote it.
+        format_version: of this format.
+    """
+
+    request: CacheRequest
+    channels: tuple[int, ...]
+    map_sizes: tuple[tuple[int, int], ...]
+    dtype: str
+    dataset: str
+    split: str
+    classes: tuple[str, ...]
+    images: int
+    shard_images: int
+    shards: tuple[Shard, ...]
+    complete: bool
+    boundary: str | None
+    created_by: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def shard_count(self) -> int:
+        """How many shards the whole cache has."""
+        return -(-self.images // self.shard_images)
+
+    @property
+    def image_nbytes(self) -> int:
+        """Bytes of features of one image in all views."""
+        maps = zip(self.channels, self.map_sizes, strict=True)
+        return 2 * len(self.request.views) * sum(c * h * w for c, (h, w) in maps)
+
+    def images_of(self, number: int) -> range:
+        """Which photos of the data set a shard is made from."""
+        start = number * self.shard_images
+        return range(start, min(start + self.shard_images, self.images))
+
+    def missing_shards(self) -> list[int]:
+        """Numbers of the shards that are not there yet."""
+        there = {shard.file for shard in self.shards}
+        return [number for number in range(self.shard_count) if shard_file(number) not in there]
+
+    def with_shards(self, shards: Sequence[Shard]) -> CacheIndex:
+        """The index with these shards, in the order of their files; complete when all are there."""
+        ordered = tuple(sorted(shards, key=lambda shard: shard.file))
+        return replace(self, shards=ordered, complete=len(ordered) == self.shard_count)
+
+    def write(self, folder: Path) -> None:
+        """Replace the folder's index in one step. Raises OSError."""
+        partial = folder / f"{INDEX_FILE}.tmp"
+        data = asdict(self)
+        data = {"format_version": data.pop("format_version"), **data.pop("request"), **data}
+        partial.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+        partial.replace(folder / INDEX_FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> CacheIndex:
+        """Read a folder's index.
+
+        A reader takes every format version up to its own, `FORMAT_VERSION`, and fills what an
+        older version lacks; it refuses newer ones.
+
+        Raises:
+            CacheError: no index there, not JSON, fields missing, or of a newer version.
+        """
+        path = folder / INDEX_FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CacheError(
+                f"{folder} is no feature cache: {INDEX_FILE} cannot be read ({error.strerror}); "
+                "give the folder that frostbox extract wrote"
+            ) from error
+        except ValueError as error:
+            raise CacheError(
+                f"{path} is damaged ({error}); delete the folder and extract again"
+            ) from error
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if not isinstance(version, int):
+            raise CacheError(f"{path} has no format_version: it is no index of a feature cache")
+        if version > FORMAT_VERSION:
+            raise CacheError(
+                f"{path} has format_version {version}, and this frostbox reads up to "
+                f"{FORMAT_VERSION}; upgrade frostbox or extract again"
+            )
+        try:
+            return cls._from_json(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CacheError(
+                f"{path} is damaged ({type(error).__name__}: {error}); delete the folder and "
+                "extract again"
+            ) from error
+
+    @classmethod
+    def _from_json(cls, data: dict[str, Any]) -> CacheIndex:
+        width, height = data["size"]
+        request = CacheRequest(
+            **{
+                **{field.name: data[field.name] for field in fields(CacheRequest)},
+                "size": (int(width), int(height)),
+                "strides": tuple(data["strides"]),
+                "views": tuple(View(**view) for view in data["views"]),
+            }
+        )
+        own = [field.name for field in fields(cls) if field.name != "request"]
+        return cls(
+            **{
+                **{name: data[name] for name in own},
+                "request": request,
+                "channels": tuple(data["channels"]),
+                "map_sizes": tuple((int(h), int(w)) for h, w in data["map_sizes"]),
+                "classes": tuple(data["classes"]),
+                "shards": tuple(Shard.from_json(shard) for shard in data["shards"]),
+            }
+        )

@@ -1,0 +1,251 @@
+"""The work of an extraction: photos decoded in threads, run through the engine, written as shards.
+
+A photo is decoded once for all of its views. Decoding, the engine and writing run side by side;
+what is written does not depend on which of them is faster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostbox.data.annotations import ImageAnnotation
+from frostbox.data.transforms import apply_image, read_image
+from frostbox.errors import CacheError, DataError, NotFoundError
+from frostbox.features.cache import tensor_name
+from frostbox.features.engine import Engine
+from frostbox.features.index import CacheIndex, Shard, View, shard_file
+
+_LOG = logging.getLogger("frostbox")
+_FLOAT16_LIMIT = 0x7BFF  # bits of 65504; infinity and NaN lie above
+
+Picture = tuple[tuple[int, int], list[Tensor]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Filling:
+    """A shard in memory while the engine fills it."""
+
+    number: int
+    maps: list[np.ndarray]  # per stride, (images * views, C, h, w) float16
+    ids: list[str]
+    sizes: list[tuple[int, int]]
+    skipped: dict[str, str]
+
+
+@dataclass
+class _Sample:
+    """A picture on its way to a row of a shard."""
+
+    row: int
+    photo: Path | None
+    pixels: Tensor  # uint8 (3, H, W)
+
+
+class ShardWriter:
+    """One run of an extraction: the photos of the missing shards, in order, to files."""
+
+    def __init__(
+        self,
+        folder: Path,
+        index: CacheIndex,
+        engine: Engine,
+        photos: Sequence[ImageAnnotation],
+        strict: bool,
+        progress: Progress | None,
+    ) -> None:
+        self._folder = folder
+        self._index = index
+        self._engine = engine
+        self._photos = photos
+        self._strict = strict
+        self._progress = progress
+
+    def run(self, missing: Sequence[int], workers: int) -> None:
+        """Write the shards of these numbers. Raises CacheError, OSError, under strict DataError."""
+        wanted = [k for number in missing for k in self._index.images_of(number)]
+        done = self._index.images - len(wanted)
+        request = self._index.request
+        self._tell(done)
+        with (
+            _one_thread(self._engine.kind == "openvino"),
+            ThreadPoolExecutor(workers, "decode") as decoders,
+            ThreadPoolExecutor(1, "write") as writer,
+        ):
+            pictures = _ahead(
+                decoders,
+                lambda k: load_views(self._photos[k], request.mode, request.size, request.views),
+                wanted,
+                window=4 * workers + 2 * self._engine.batch_size,
+            )
+            writing: Future[None] | None = None
+            for number in missing:
+                filling = self._empty(number)
+                pending: list[_Sample] = []
+                for k in self._index.images_of(number):
+                    pending += self._take(filling, self._photos[k], next(pictures))
+                    while len(pending) >= self._engine.batch_size:
+                        self._submit(filling, pending[: self._engine.batch_size])
+                        del pending[: self._engine.batch_size]
+                    done += 1
+                    self._tell(done)
+                if pending:
+                    self._submit(filling, pending)
+                self._engine.wait()
+                if writing:
+                    writing.result()
+                writing = writer.submit(self._write, filling)
+            if writing:
+                writing.result()
+
+    def _tell(self, done: int) -> None:
+        if self._progress:
+            self._progress(done, self._index.images)
+
+    def _empty(self, number: int) -> _Filling:
+        rows = len(self._index.images_of(number)) * len(self._index.request.views)
+        maps = [
+            np.empty((rows, channels, *size), dtype=np.float16)
+            for channels, size in zip(self._index.channels, self._index.map_sizes, strict=True)
+        ]
+        return _Filling(number, maps, [], [], {})
+
+    def _take(
+        self, filling: _Filling, image: ImageAnnotation, loaded: Future[Picture]
+    ) -> list[_Sample]:
+        """Every view of a decoded photo; none when it is broken."""
+        try:
+            size, views = loaded.result()
+        except (DataError, NotFoundError) as error:
+            if self._strict:
+                raise
+            _LOG.warning("%s (skipped)", error)
+            filling.skipped[image.image_id] = str(error)
+            return []
+        first = len(filling.ids) * len(views)
+        filling.ids.append(image.image_id)
+        filling.sizes.append(size)
+        return [_Sample(first + k, image.photo, pixels) for k, pixels in enumerate(views)]
+
+    def _submit(self, filling: _Filling, batch: list[_Sample]) -> None:
+        first = batch[0].row
+
+        def store(maps: list[Tensor]) -> None:
+            for target, features in zip(filling.maps, maps, strict=True):
+                values = features.numpy()
+                if _beyond_float16(values):
+                    raise self._too_large(batch, values)
+                target[first : first + len(batch)] = values
+
+        # Decoded pixels lie channels-last in memory; stacked as such they stay it.
+        pixels = torch.stack([sample.pixels.permute(1, 2, 0) for sample in batch])
+        self._engine.submit(pixels.permute(0, 3, 1, 2), store)
+
+    def _too_large(self, batch: list[_Sample], values: np.ndarray) -> CacheError:
+        photo = next(s.photo for s, one in zip(batch, values, strict=True) if _beyond_float16(one))
+        return CacheError(
+            f"a feature of {photo} by {self._index.request.backbone} is beyond float16's 65504 or "
+            "not a number; check the backbone's weights or choose another backbone"
+        )
+
+    def _write(self, filling: _Filling) -> None:
+        from safetensors.numpy import save
+
+        count, views = len(filling.ids), len(self._index.request.views)
+        # Bytes first, then an ordinary write: its OSError says when the disk is full.
+        data = save(
+            {
+                tensor_name(stride): maps[: count * views].reshape(count, views, *maps.shape[1:])
+                for stride, maps in zip(self._index.request.strides, filling.maps, strict=True)
+            }
+        )
+        file = shard_file(filling.number)
+        partial = self._folder / f"{file}.tmp"
+        partial.write_bytes(data)
+        partial.replace(self._folder / file)
+        shard = Shard(
+            file=file,
+            ids=tuple(filling.ids),
+            sizes=tuple(filling.sizes),
+            skipped=filling.skipped,
+            nbytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            engine=self._engine.describe(),
+        )
+        self._index = self._index.with_shards([*self._index.shards, shard])
+        self._index.write(self._folder)
+
+
+def load_views(
+    image: ImageAnnotation, mode: str, size: tuple[int, int], views: Sequence[View]
+) -> Picture:
+    """Decode a photo once and bring it to every view.
+
+    Returns:
+        (width, height) as decoded, and one uint8 (3, H, W) picture a view.
+
+    Raises:
+        DataError: the photo cannot be read.
+        NotFoundError: it has gone since the data set was read.
+    """
+    assert image.photo is not None
+    picture = read_image(image.photo, image.exif)
+    original = (int(picture.shape[2]), int(picture.shape[1]))
+    upright: dict[View, Tensor] = {}
+    result: list[Tensor] = []
+    for view in views:
+        plain = replace(view, name="", flip=False)  # views that differ in the flip share the rest
+        if plain not in upright:
+            upright[plain] = apply_image(picture, plain.geometry(mode, original, size))
+        result.append(upright[plain].flip(2) if view.flip else upright[plain])
+    return original, result
+
+
+def _beyond_float16(values: np.ndarray) -> bool:
+    """Whether an array holds infinity, NaN, or the largest float16 (where a cast may saturate)."""
+    bits = values.view(np.uint16) & 0x7FFF
+    return bool(bits.size and bits.max() >= _FLOAT16_LIMIT)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor,
+    work: Callable[[int], Picture],
+    items: Iterable[int],
+    window: int,
+) -> Iterator[Future[Picture]]:
+    """The futures of `work` over the items, in order, with `window` of them under way."""
+    queue: deque[Future[Picture]] = deque()
+    try:
+        for item in items:
+            queue.append(pool.submit(work, item))
+            if len(queue) > window:
+                yield queue.popleft()
+        while queue:
+            yield queue.popleft()
+    finally:
+        for future in queue:
+            future.cancel()
+
+
+@contextmanager
+def _one_thread(active: bool) -> Iterator[None]:
+    """Resize each picture in one thread: decoding threads and engine already fill the cores."""
+    before = torch.get_num_threads()
+    if active:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if active:
+            torch.set_num_threads(before)

@@ -1,0 +1,76 @@
+"""Where the caches that training makes are kept, how they are named, listed and removed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostbox.errors import NotFoundError
+from frostbox.features.index import INDEX_FILE, CacheIndex, CacheRequest
+
+if TYPE_CHECKING:
+    from frostbox.data.annotations import DetectionSet
+
+
+def cache_root(cache: str | Path | None = None) -> Path:
+    """The given folder, or the one for caches of this user (platformdirs)."""
+    if cache is not None:
+        return Path(cache)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("frostbox", appauthor=False) / "features"
+
+
+def cache_path(root: Path, dataset: DetectionSet, request: CacheRequest) -> Path:
+    """A folder under the data set's name that changes with all that the features depend on."""
+    key = hashlib.blake2b(repr(request).encode(), digest_size=6).hexdigest()
+    return root / dataset.name / f"{dataset.split}-{key}"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a finished cache lies there; False for an interrupted one, or none."""
+    return (folder / INDEX_FILE).exists() and CacheIndex.read(folder).complete
+
+
+def list_caches(root: Path, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The caches under `root`, each as a JSON-ready dictionary.
+
+    Raises:
+        NotFoundError: one of `names` is not there.
+    """
+    found = []
+    for index in sorted(root.glob(f"*/*/{INDEX_FILE}")):
+        folder = index.parent
+        info = CacheIndex.read(folder)
+        found.append(
+            {
+                "name": folder.relative_to(root).as_posix(),
+                "path": str(folder),
+                "bytes": sum(f.stat().st_size for f in folder.iterdir()),
+                "backbone": info.request.backbone,
+                "size": info.request.size,
+                "strides": info.request.strides,
+                "views": len(info.request.views),
+                "images": info.images,
+                "complete": info.complete,
+            }
+        )
+    if names is None:
+        return found
+    known = {entry["name"] for entry in found}
+    for name in names:
+        if name not in known:
+            raise NotFoundError(f"there is no cache '{name}' in {root}: see `frostbox cache list`")
+    return [entry for entry in found if entry["name"] in names]
+
+
+def prune_caches(root: Path, caches: Sequence[dict[str, Any]]) -> None:
+    """Remove these caches, as `list_caches` returned them, and folders that become empty."""
+    for entry in caches:
+        folder = root / entry["name"]
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()

@@ -1,0 +1,118 @@
+"""Heads: what turns the backbone's feature maps into boxes. The unit of growth.
+
+To add one, write one file here with a class that derives from `Head` and put its name into
+`_HEADS`. Training, evaluation, prediction and export know only the five methods of `Head`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from frostbox.errors import SettingsError
+
+Targets = Mapping[str, Tensor]
+Encoded = dict[str, Tensor]
+Raw = dict[str, Tensor]
+
+_HEADS = {
+    "single": "frostbox.heads.single:SingleHead",
+    "grid": "frostbox.heads.grid:GridHead",
+}
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The feature maps that a head receives, finest first, known before any run.
+
+    Attributes:
+        strides: input pixels a cell; channels: of each map; sizes: (rows, columns) of each map.
+    """
+
+    strides: tuple[int, ...]
+    channels: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+
+class Head(nn.Module, ABC):
+    """Five things and nothing else: forward, encode, loss, decode, metrics.
+
+    `targets` of one image are a mapping of `boxes` float32 (n, 4) normalised (cx, cy, w, h),
+    `labels` int64 (n,) and `difficult` bool (n,).
+    """
+
+    strides: ClassVar[tuple[int, ...]]
+    """The strides of the feature maps that the head asks the backbone for."""
+    Settings: ClassVar[type]
+    """The dataclass of the head's settings, every field with a default that works."""
+    fit_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Fields of FitSettings that work better for this head than the general defaults."""
+
+    settings: Any
+    """An instance of `Settings`."""
+
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor]) -> Raw:
+        """Raw outputs, each with leading dimension B, of float32 maps (B, C, rows, columns)."""
+
+    @abstractmethod
+    def encode(self, targets: Sequence[Targets]) -> Encoded:
+        """What can be computed once for each image: tensors with leading dimension N."""
+
+    @abstractmethod
+    def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
+        """Weighted scalars; their sum is what training minimises."""
+
+    @abstractmethod
+    def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """Dense boxes (B, A, 4) normalised xyxy and scores (B, A, K) in [0, 1]. Traceable."""
+
+    @abstractmethod
+    def metrics(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
+        """Figures for people, each a 1-D tensor of one value a counted thing; take the mean."""
+
+
+def head_names() -> tuple[str, ...]:
+    """The registered names."""
+    return tuple(_HEADS)
+
+
+def head_class(name: str) -> type[Head]:
+    """The class behind a name. SettingsError for an unknown one."""
+    if name not in _HEADS:
+        raise SettingsError(f"unknown head '{name}': choose one of {', '.join(_HEADS)}")
+    module, _, attribute = _HEADS[name].partition(":")
+    cls: type[Head] = getattr(importlib.import_module(module), attribute)
+    return cls
+
+
+def create_head(
+    name: str,
+    features: FeatureSpec,
+    num_classes: int,
+    settings: Mapping[str, Any] | None = None,
+) -> Head:
+    """Build a head for the given feature maps.
+
+    Raises:
+        SettingsError: unknown head, or a setting that it does not have.
+    """
+    cls = head_class(name)
+    known = {f.name for f in fields(cls.Settings)}
+    unknown = sorted(set(settings or {}) - known)
+    if unknown:
+        raise SettingsError(
+            f"head '{name}' has no setting '{unknown[0]}': it has {', '.join(sorted(known))}"
+        )
+    head: Head = cls(features, num_classes, cls.Settings(**(settings or {})))  # type: ignore[call-arg]
+    return head
+
+
+def settings_of(head: Head) -> dict[str, Any]:
+    """The head's settings as a plain dictionary, as a checkpoint stores them."""
+    return asdict(head.settings)

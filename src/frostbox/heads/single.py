@@ -1,0 +1,126 @@
+"""The single head: one box and one class for the largest object of the image.
+
+The first step of the classic path. Regression and classification are two branches on the
+flattened feature map; `pooled` classifies the averaged map instead, which overfits less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_convert
+
+from frostbox.heads import Encoded, FeatureSpec, Head, Raw, Targets
+from frostbox.losses import box_loss, pair_iou
+
+
+@dataclass(frozen=True)
+class SingleSettings:
+    """Settings of the single head.
+
+    Attributes:
+        pooled: classify the spatially averaged features (as ImageNet classifiers do) instead of
+            the flattened map.
+        hidden: width of the regression branch. dropout: of the regression branch.
+        class_dropout: before the classification layer.
+        label_smoothing: of the cross-entropy.
+        box_loss: smooth_l1, l1, giou, diou or ciou.
+        box_weight, class_weight: of the two terms of the loss.
+    """
+
+    pooled: bool = False
+    hidden: int = 1024
+    dropout: float = 0.5
+    class_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    box_loss: str = "smooth_l1"
+    box_weight: float = 10.0
+    class_weight: float = 1.0
+
+
+class SingleHead(Head):
+    """Raw outputs: `bboxes` (B, 4) normalised (cx, cy, w, h) and `logits` (B, K)."""
+
+    strides = (32,)
+    Settings = SingleSettings
+
+    def __init__(self, features: FeatureSpec, num_classes: int, settings: SingleSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.num_classes = num_classes
+        channels, (rows, columns) = features.channels[-1], features.sizes[-1]
+        flat = channels * rows * columns
+        self.regression = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(settings.dropout),
+            nn.Linear(flat, settings.hidden),
+            nn.ReLU(),
+            nn.BatchNorm1d(settings.hidden),
+            nn.Dropout(settings.dropout),
+            nn.Linear(settings.hidden, 4),
+            nn.Sigmoid(),
+        )
+        pool: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)] if settings.pooled else []
+        self.classification = nn.Sequential(
+            *pool,
+            nn.Flatten(),
+            nn.Dropout(settings.class_dropout),
+            nn.Linear(channels if settings.pooled else flat, num_classes),
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Raw:
+        """One box and K logits from the coarsest map."""
+        coarsest = features[-1]
+        return {"bboxes": self.regression(coarsest), "logits": self.classification(coarsest)}
+
+    def encode(self, targets: Sequence[Targets]) -> Encoded:
+        """The largest object of each image; `valid` is False for an image without objects."""
+        boxes = torch.zeros(len(targets), 4)
+        labels = torch.zeros(len(targets), dtype=torch.int64)
+        valid = torch.zeros(len(targets), dtype=torch.bool)
+        for k, target in enumerate(targets):
+            if len(target["boxes"]):
+                largest = target["boxes"][:, 2:].prod(-1).argmax()
+                boxes[k], labels[k] = target["boxes"][largest], target["labels"][largest]
+                valid[k] = True
+        return {"bboxes": boxes, "labels": labels, "valid": valid}
+
+    def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
+        """Box loss and cross-entropy, averaged over the images that have an object."""
+        valid = encoded["valid"]
+        count = valid.sum().clamp(min=1)
+        box = box_loss(self.settings.box_loss, raw["bboxes"][valid], encoded["bboxes"][valid])
+        cross_entropy = F.cross_entropy(
+            raw["logits"][valid],
+            encoded["labels"][valid],
+            label_smoothing=self.settings.label_smoothing,
+            reduction="none",
+        )
+        return {
+            "box_loss": self.settings.box_weight * box.sum() / count,
+            "class_loss": self.settings.class_weight * cross_entropy.sum() / count,
+        }
+
+    def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """One dense box an image; its scores are the softmax over the classes."""
+        boxes = box_convert(raw["bboxes"], "cxcywh", "xyxy").clamp(0, 1)
+        return boxes[:, None], raw["logits"].softmax(-1)[:, None]
+
+    def metrics(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
+        """Over images with an object: `smooth_l1` (torch's defaults), `l1`, `accuracy`, `mean_iou`.
+
+        The mean over images of the mean over coordinates is torch's mean over N x 4.
+        """
+        valid = encoded["valid"]
+        predicted, target = raw["bboxes"][valid], encoded["bboxes"][valid]
+        hits = raw["logits"][valid].argmax(-1) == encoded["labels"][valid]
+        return {
+            "smooth_l1": box_loss("smooth_l1", predicted, target),
+            "l1": box_loss("l1", predicted, target),
+            "accuracy": hits.float(),
+            "mean_iou": pair_iou(predicted, target),
+        }

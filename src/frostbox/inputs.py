@@ -1,0 +1,51 @@
+"""From what a person types to the list of picture files: files, folders and glob patterns."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from frostbox.errors import NotFoundError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """The pictures behind files, folders (their pictures, by name) and patterns, each once.
+
+    Raises:
+        NotFoundError: an input that does not exist, or holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for entry in inputs:
+        path = Path(entry)
+        if path.is_dir():
+            pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not pictures:
+                raise NotFoundError(
+                    f"{path} holds no picture ({', '.join(sorted(SUFFIXES))}): give a folder of "
+                    "photos"
+                )
+        elif path.exists():
+            pictures = [path]
+        else:
+            pictures = [Path(p) for p in sorted(glob.glob(str(entry), recursive=True))]
+            pictures = [p for p in pictures if p.is_file()]
+            if not pictures:
+                raise NotFoundError(f"{entry} does not exist: give photos, folders or a pattern")
+        found.update(dict.fromkeys(pictures))
+    return list(found)
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """A file name ending in .jpg for each picture; equal stems get a number."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, number = f"{path.stem}.jpg", 2
+        while name in taken:
+            name, number = f"{path.stem}-{number}.jpg", number + 1
+        taken.add(name)
+        names.append(name)
+    return names

@@ -1,0 +1,246 @@
+"""Average precision by the rules of the Pascal VOC development kit. numpy in, numbers out.
+
+The rules, from the kit's VOCevaldet.m and its documentation (Everingham and Winn, section 4.4):
+
+- detections of one class are taken by descending score (equal scores keep their order);
+- a detection belongs to the ground-truth box of its image and class with the largest IoU;
+- IoU below the threshold: false positive. Otherwise, a difficult ground truth: neither hit nor
+  miss. A ground truth that has been hit before: false positive (a duplicate). Else: hit;
+- difficult ground truth does not count as a miss either.
+
+AP is the area under the precision envelope at all points (VOC2010 on), or the mean of the
+envelope at 11 recalls (VOC2007). Boxes are 0-based and continuous; with
+`(xmin - 1, ymin - 1, xmax, ymax)` for the kit's inclusive pixels, plain IoU equals the kit's +1
+rule on its integer boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of many images as flat arrays: ground truth, or detections.
+
+    Attributes:
+        image: (N,) index of the image that each box lies in.
+        box: (N, 4) xyxy in pixels.
+        label: (N,) class index.
+        score: (N,) for detections; unused for ground truth.
+        difficult: (N,) bool for ground truth; unused for detections.
+    """
+
+    image: Ints
+    box: Floats
+    label: Ints
+    score: Floats
+    difficult: NDArray[np.bool_]
+
+    @classmethod
+    def join(
+        cls,
+        boxes: Sequence[NDArray[np.floating]],
+        labels: Sequence[NDArray[np.integer]],
+        *,
+        scores: Sequence[NDArray[np.floating]] | None = None,
+        difficult: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> Boxes:
+        """Join per-image arrays: `boxes[i]` (n, 4) and `labels[i]` (n,) belong to image i."""
+        counts = [len(b) for b in boxes]
+        total = sum(counts)
+
+        def flat(parts: Sequence[NDArray[Any]] | None, dtype: type, default: float) -> NDArray[Any]:
+            if not total:
+                return np.zeros(0, dtype)
+            if parts is None:
+                return np.full(total, default, dtype)
+            return np.concatenate([np.asarray(p, dtype).reshape(-1) for p in parts])
+
+        return cls(
+            image=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
+            box=np.concatenate([np.asarray(b, np.float64).reshape(-1, 4) for b in boxes])
+            if total
+            else np.zeros((0, 4)),
+            label=flat(labels, np.int64, 0),
+            score=flat(scores, np.float64, 1.0),
+            difficult=flat(difficult, np.bool_, False),
+        )
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """What one class reached. AP is None when it has no ground truth that counts.
+
+    Attributes:
+        ap: area under the precision envelope, all points; ap_11point: mean of it at 11 recalls.
+        precision, recall: (D,) after each counted detection, by descending score.
+        scores: (D,) the score of each of these detections.
+        hit: (D,) bool, whether it was a hit.
+        positives: ground truth that is not difficult.
+    """
+
+    ap: float | None
+    ap_11point: float | None
+    precision: Floats
+    recall: Floats
+    scores: Floats
+    hit: NDArray[np.bool_]
+    positives: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The classes in order, and the means over those with ground truth (None without any)."""
+
+    classes: tuple[ClassResult, ...]
+    iou_threshold: float
+
+    @property
+    def mean_ap(self) -> float | None:
+        """Mean of the all-point AP over the classes that have ground truth."""
+        return _mean([c.ap for c in self.classes])
+
+    @property
+    def mean_ap_11point(self) -> float | None:
+        """Mean of the 11-point AP over the classes that have ground truth."""
+        return _mean([c.ap_11point for c in self.classes])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    present = [v for v in values if v is not None]
+    return float(np.mean(present)) if present else None
+
+
+def evaluate(
+    detections: Boxes, ground_truth: Boxes, num_classes: int, iou_threshold: float = 0.5
+) -> Result:
+    """AP of each class by the rules above.
+
+    Args:
+        detections: with scores; ground_truth: with the difficult flags.
+        iou_threshold: a detection whose IoU equals it is a hit, as in the kit.
+    """
+    order = np.argsort(-detections.score, kind="stable")
+    label, score = detections.label[order], detections.score[order]
+    match = best_match(
+        detections.image[order], detections.box[order], label, ground_truth, num_classes
+    )
+    reached = match.iou >= iou_threshold
+    ignored = np.zeros(len(order), bool)
+    ignored[reached] = ground_truth.difficult[match.index[reached]]
+    hit = np.zeros(len(order), bool)
+    claims = np.flatnonzero(reached & ~ignored)
+    # np.unique gives the first, that is the best-scored, claim on each ground truth.
+    hit[claims[np.unique(match.index[claims], return_index=True)[1]]] = True
+
+    results = []
+    counts = np.bincount(ground_truth.label[~ground_truth.difficult], minlength=num_classes)
+    for k in range(num_classes):
+        counted = (label == k) & ~ignored
+        results.append(_curve(hit[counted], score[counted], int(counts[k])))
+    return Result(tuple(results), iou_threshold)
+
+
+def _curve(hit: NDArray[np.bool_], score: Floats, positives: int) -> ClassResult:
+    hits = np.cumsum(hit)
+    precision = hits / np.arange(1, len(hit) + 1)
+    recall = hits / positives if positives else np.zeros(len(hit))
+    ap = ap_11point = None
+    if positives:
+        ap = average_precision(hit, positives)
+        ap_11point = average_precision_11point(hit, positives)
+    return ClassResult(ap, ap_11point, precision, recall, score, hit, positives)
+
+
+def average_precision(hit: NDArray[np.bool_], positives: int) -> float:
+    """Area under the precision envelope at all points (VOC2010 to 2012, VOCap.m).
+
+    Args:
+        hit: (D,) bool by descending score; positives: number of ground truths, > 0.
+    """
+    if not len(hit):
+        return 0.0
+    envelope = _envelope(hit)
+    # Recall rises by 1 / positives at each hit; the envelope there is the strip's height.
+    return float(envelope[hit].sum() / positives)
+
+
+def average_precision_11point(hit: NDArray[np.bool_], positives: int) -> float:
+    """Mean of the precision envelope at recall 0, 0.1, ..., 1 (VOC2007)."""
+    if not len(hit):
+        return 0.0
+    envelope = np.append(_envelope(hit), 0.0)
+    # 10 * hits >= k * positives in integers: 3 of 10 reach recall 0.3, whatever 3 * 0.1 is in
+    # binary floating point.
+    first = np.searchsorted(10 * np.cumsum(hit), np.arange(11) * positives, side="left")
+    return float(envelope[first].mean())
+
+
+def _envelope(hit: NDArray[np.bool_]) -> Floats:
+    precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
+    envelope: Floats = np.maximum.accumulate(precision[::-1])[::-1]
+    return envelope
+
+
+@dataclass(frozen=True)
+class Match:
+    """For each detection the ground truth of its image and class with the largest IoU.
+
+    Attributes:
+        index: (D,) index of that ground truth, -1 without one. iou: (D,), 0 without one.
+    """
+
+    index: Ints
+    iou: Floats
+
+
+def best_match(
+    image: Ints, box: Floats, label: Ints, ground_truth: Boxes, num_classes: int
+) -> Match:
+    """Match without loops: all pairs of the same image and class, then the best of each detection.
+
+    Of equal IoUs the ground truth that comes first is taken, as in the kit.
+    """
+    key = image * num_classes + label
+    gt_key = ground_truth.image * num_classes + ground_truth.label
+    gt_order = np.argsort(gt_key, kind="stable")
+    sorted_key = gt_key[gt_order]
+    start = np.searchsorted(sorted_key, key, side="left")
+    count = np.searchsorted(sorted_key, key, side="right") - start
+    index = np.full(len(key), -1, np.int64)
+    best = np.zeros(len(key))
+    some = np.flatnonzero(count)
+    if not len(some):
+        return Match(index, best)
+
+    count, start = count[some], start[some]
+    segment = np.cumsum(count) - count  # where the pairs of each detection begin
+    pair_gt = gt_order[np.arange(count.sum()) + np.repeat(start - segment, count)]
+    iou = pair_iou(np.repeat(box[some], count, axis=0), ground_truth.box[pair_gt])
+    best[some] = np.maximum.reduceat(iou, segment)
+    position = np.where(iou == np.repeat(best[some], count), np.arange(len(iou)), len(iou))
+    index[some] = pair_gt[np.minimum.reduceat(position, segment)]
+    return Match(index, best)
+
+
+def pair_iou(a: Floats, b: Floats) -> Floats:
+    """IoU of a[i] with b[i]. a, b: (N, 4) xyxy. 0 where both are empty."""
+    width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
+    height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    inter = np.clip(width, 0, None) * np.clip(height, 0, None)
+    union = _area(a) + _area(b) - inter
+    iou: Floats = np.divide(inter, union, out=np.zeros(len(a)), where=union > 0)
+    return iou
+
+
+def _area(boxes: Floats) -> Floats:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

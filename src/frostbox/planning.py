@@ -1,0 +1,159 @@
+"""Estimates of time, disk and memory before long work starts, from a few seconds of measurement."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from frostbox.backbones import Backbone
+from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.photos import read_image
+from frostbox.data.transforms import apply_image, geometry
+from frostbox.errors import FrostboxError
+from frostbox.features.engine import Engine
+from frostbox.heads import FeatureSpec, Head
+from frostbox.training import FitSettings
+from frostbox.units import seconds_text, size_text
+
+_SAMPLED_PHOTOS = 12
+_TIMED_IMAGES = 48
+_TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a piece of work will take. `note` says what it was measured on."""
+
+    what: str
+    seconds: float
+    disk_bytes: int
+    memory_bytes: int
+    note: str
+
+    def __str__(self) -> str:
+        disk = f", {size_text(self.disk_bytes)} of disk" if self.disk_bytes else ""
+        return (
+            f"{self.what}: about {seconds_text(self.seconds)}{disk}, "
+            f"{size_text(self.memory_bytes)} of memory ({self.note})"
+        )
+
+
+def feature_bytes(spec: FeatureSpec) -> int:
+    """Bytes of the float16 feature maps of one view of one image."""
+    return sum(
+        2 * channels * rows * columns
+        for channels, (rows, columns) in zip(spec.channels, spec.sizes, strict=True)
+    )
+
+
+def estimate_extraction(
+    datasets: Sequence[tuple[DetectionSet, int]],
+    backbone: Backbone,
+    engine: Engine,
+    size: tuple[int, int],
+    mode: str,
+) -> Estimate:
+    """Time, disk and memory to extract these (data set, number of views).
+
+    Decoding runs beside the backbone, on the same cores: the times of both are added, the
+    decoding's divided by the cores.
+    """
+    decode = _decode_seconds([i for data, _ in datasets for i in data.photos], size, mode)
+    batch = torch.zeros(_TIMED_IMAGES, 3, size[1], size[0], dtype=torch.uint8)
+    engine.run(batch[:8])  # the first run allocates
+    started = time.perf_counter()
+    engine.run(batch)
+    forward = (time.perf_counter() - started) / _TIMED_IMAGES
+    spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
+    images = sum(len(data.photos) for data, _ in datasets)
+    passes = sum(len(data.photos) * views for data, views in datasets)
+    return Estimate(
+        what=f"extracting {passes} views of {images} photos",
+        seconds=passes * forward + images * decode / (os.cpu_count() or 1),
+        disk_bytes=passes * feature_bytes(spec),
+        memory_bytes=resident_bytes() + 64 * feature_bytes(spec),
+        note=f"measured: {1 / forward:.0f} images/s through the backbone, "
+        f"{1 / decode:.0f} photos/s decoded on one core",
+    )
+
+
+def _decode_seconds(photos: list[ImageAnnotation], size: tuple[int, int], mode: str) -> float:
+    step = max(1, len(photos) // _SAMPLED_PHOTOS)
+    started, done = time.perf_counter(), 0
+    for image in photos[::step][:_SAMPLED_PHOTOS]:
+        if image.photo is None:
+            continue
+        try:
+            picture = read_image(image.photo, exif=image.exif)
+        except FrostboxError:
+            continue  # the extraction itself names and counts it
+        apply_image(picture, geometry(mode, (picture.shape[2], picture.shape[1]), size))
+        done += 1
+    return (time.perf_counter() - started) / max(done, 1)
+
+
+def estimate_training(
+    head: Head, spec: FeatureSpec, images: int, settings: FitSettings
+) -> Estimate:
+    """Time and memory to fit the head, from a few steps on zeros; the head is left as it was."""
+    state = {k: v.clone() for k, v in head.state_dict().items()}
+    batch = min(settings.batch_size, max(images, 2))
+    maps = [
+        torch.zeros(batch, channels, rows, columns)
+        for channels, (rows, columns) in zip(spec.channels, spec.sizes, strict=True)
+    ]
+    target = {
+        "boxes": torch.tensor([[0.5, 0.5, 0.4, 0.4]]),
+        "labels": torch.zeros(1, dtype=torch.int64),
+        "difficult": torch.zeros(1, dtype=torch.bool),
+    }
+    encoded = head.encode([target] * batch)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.0)
+    head.train()
+    seconds = []
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(_TIMED_STEPS + 1):
+            started = time.perf_counter()
+            optimizer.zero_grad()
+            torch.stack(list(head.loss(head(maps), encoded).values())).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            seconds.append(time.perf_counter() - started)
+    head.load_state_dict(state)
+    for parameter in head.parameters():
+        parameter.grad = None
+    step = sorted(seconds[1:])[len(seconds[1:]) // 2]
+    weights = sum(p.numel() for p in head.parameters())
+    steps = settings.epochs * -(-images // batch)
+    return Estimate(
+        what=f"training {weights / 1e6:.2f} M weights for {settings.epochs} epochs",
+        seconds=steps * step,
+        disk_bytes=weights * 4 * 8,  # best.ckpt, last.ckpt with AdamW's state, best.safetensors
+        # Weights, gradients and AdamW's two moments; activations of about three batches.
+        memory_bytes=resident_bytes() + 16 * weights + 3 * 2 * batch * feature_bytes(spec),
+        note=f"measured: {step * 1000:.0f} ms for a step of {batch} images on the CPU",
+    )
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now; where the system does not tell, its peak so far."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk space where `folder` is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,80 @@
+"""One progress bar for all long work: rate, time left, on stderr so that stdout stays for results.
+
+In a terminal it is a live bar; in a log file it is a line every ten seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+
+class Progress:
+    """Start, advance, stop; one task at a time."""
+
+    LOG_INTERVAL = 10.0
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._bar: RichProgress | None = None
+        self._label, self._unit = "", ""
+        self._total = self._done = self._first = 0
+        self._started = self._logged = 0.0
+
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        """Begin a task of `total` units, `done` of which lie behind."""
+        self.stop()
+        self._label, self._total, self._unit, self._first = label, total, unit, done
+        self._done = done
+        self._started = self._logged = time.perf_counter()
+        if self.console.is_terminal:
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.console,
+            )
+            self._bar.add_task(label, total=total, completed=done, rate="", note="")
+            self._bar.start()
+
+    def advance(self, by: int = 1, note: str = "") -> None:
+        """Move on by so many units; `note` is shown beside the bar."""
+        self.update(self._done + by, note)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Set the number of units done."""
+        self._done = done
+        now = time.perf_counter()
+        rate = (done - self._first) / max(now - self._started, 1e-9)
+        shown = f"{rate:.1f} {self._unit}/s"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, rate=shown, note=note)
+        elif now - self._logged >= self.LOG_INTERVAL:
+            self._logged = now
+            left = (self._total - done) / rate if rate else 0.0
+            print(
+                f"{self._label}: {done}/{self._total}, {shown}, {left:.0f} s left"
+                + (f", {note}" if note else ""),
+                file=sys.stderr,
+            )
+
+    def stop(self) -> None:
+        """End the task; without one, nothing happens."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,165 @@
+"""Results as tables on stdout. Wherever an AP is printed, its rule is printed too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frostbox.units import seconds_text, size_text
+
+if TYPE_CHECKING:
+    from frostbox.data.annotations import DetectionSet
+    from frostbox.data.explore import Statistics
+    from frostbox.pipeline import Trained
+
+RULE = (
+    "AP at IoU 0.5; all-point: area under the precision envelope (VOC2010), 11-point: VOC2007; "
+    "difficult objects ignored; detections down to score 0.001, at most 300 an image"
+)
+_FIGURES = {
+    "smooth_l1": "smooth L1 of the box (beta 1, mean over N x 4)",
+    "l1": "L1 of the box",
+    "accuracy": "class accuracy",
+    "mean_iou": "mean IoU",
+    "box_l1": "box L1 in hosting cells",
+    "objectness_loss": "objectness cross-entropy over cells",
+}
+
+
+def stdout() -> Console:
+    """A console for results; wide enough for tables when the output is a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=110)
+
+
+def percent(value: float | None) -> str:
+    """'65.6', or '-' for a class without ground truth."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def print_explore(dataset: DetectionSet, numbers: Statistics) -> None:
+    """Counts per class, sizes, and what is missing."""
+    console = stdout()
+    table = Table(title=f"{numbers['name']} {numbers['split']}: {dataset.root}")
+    table.add_column("class")
+    for name in ("objects", "difficult", "images"):
+        table.add_column(name, justify="right")
+    for name in numbers["classes"]:
+        table.add_row(
+            name,
+            str(numbers["objects_per_class"][name]),
+            str(numbers["difficult_per_class"][name]),
+            str(numbers["images_per_class"][name]),
+        )
+    table.add_section()
+    totals = (numbers["objects"], numbers["difficult"], numbers["images"])
+    table.add_row("all", *(str(n) for n in totals))
+    console.print(table)
+    console.print(f"classes from {numbers['classes_from']}")
+    console.print(
+        f"{numbers['missing_photos']} photos missing; {numbers['images_without_objects']} images "
+        f"without objects; {numbers['mean_boxes_per_image']:.2f} boxes an image"
+    )
+    sizes = Table(title="image sizes in pixels, 10 equal bins over both")
+    for name in ("from", "to", "widths", "heights"):
+        sizes.add_column(name, justify="right")
+    edges = numbers["width_histogram"]["edges"]
+    counts = (numbers["width_histogram"]["counts"], numbers["height_histogram"]["counts"])
+    for low, high, width, height in zip(edges, edges[1:], *counts, strict=False):
+        sizes.add_row(f"{low:g}", f"{high:g}", str(width), str(height))
+    console.print(sizes)
+
+
+def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list[Path]:
+    """The plots, and a sheet of annotated samples where there are photos."""
+    from frostbox.draw import annotated_samples, explore_plots
+
+    written = explore_plots(numbers, out)
+    if dataset.photos:
+        sheet = out / "samples.jpg"
+        annotated_samples(dataset).save(sheet, quality=92)
+        written.append(sheet)
+    return written
+
+
+def print_evaluation(result: Mapping[str, Any]) -> None:
+    """AP per class and mean, by both rules, and the head's figures."""
+    console = stdout()
+    console.print(ap_table([(f"AP50 on {result['split']}", result)], result["objects_per_class"]))
+    console.print(RULE)
+    for name, text in _FIGURES.items():
+        if name in result:
+            console.print(f"{text}: {result[name]:.4f}")
+    missing = result["missing_photos"]
+    left_out = f"; {missing} without photo left out" if missing else ""
+    console.print(f"{result['images']} images{left_out}")
+
+
+def ap_table(columns: Sequence[tuple[str, Mapping[str, Any]]], objects: Mapping[str, int]) -> Table:
+    """One pair of columns (all-point and 11-point AP50, in per cent) for each result."""
+    table = Table()
+    table.add_column("class")
+    table.add_column("objects", justify="right")
+    for title, _ in columns:
+        table.add_column(title, justify="right")
+        table.add_column("11-point", justify="right")
+    for name, count in objects.items():
+        cells = [
+            percent(result[key][name])
+            for _, result in columns
+            for key in ("ap50_per_class", "ap50_11point_per_class")
+        ]
+        table.add_row(name, str(count), *cells)
+    table.add_section()
+    means = [percent(r[key]) for _, r in columns for key in ("ap50", "ap50_11point")]
+    table.add_row("mean", str(sum(objects.values())), *means)
+    return table
+
+
+def print_trained(trained: Trained) -> None:
+    """Where things lie, what they took and what they reached."""
+    console = stdout()
+    summary = trained.summary
+    measured = summary["evaluation"]
+    if measured is not None:
+        print_evaluation(measured)
+    fit = summary["fit"]
+    kept = f"best of {fit['epochs_run']} epochs: {fit['best_epoch'] + 1}"
+    console.print(kept if measured is not None else f"final weights of {fit['epochs_run']} epochs")
+    spent = ", ".join(f"{k} {seconds_text(v)}" for k, v in summary["seconds"].items())
+    console.print(f"time: {spent}")
+    console.print(f"detector: {trained.run / 'best.safetensors'}")
+
+
+def print_predictions(found: Sequence[Mapping[str, Any]]) -> None:
+    """One line a picture."""
+    console = stdout()
+    for entry in found:
+        names = ", ".join(f"{d['name']} {d['score']:.2f}" for d in entry["detections"])
+        console.print(f"{entry['image']}: {names or 'nothing found'}", highlight=False)
+
+
+def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:
+    """Name, content and size of each cache, and the total."""
+    console = stdout()
+    if not caches:
+        console.print(f"no caches in {root}")
+        return
+    table = Table(title=str(root))
+    for name in ("name", "backbone", "size", "views", "disk"):
+        table.add_column(name)
+    for entry in caches:
+        width, height = entry["size"]
+        table.add_row(
+            entry["name"] + ("" if entry["complete"] else " (incomplete)"),
+            entry["backbone"],
+            f"{width}x{height}",
+            str(entry["views"]),
+            size_text(entry["bytes"]),
+        )
+    console.print(table)
+    console.print(f"in all {size_text(sum(entry['bytes'] for entry in caches))}")

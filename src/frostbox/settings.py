@@ -1,0 +1,100 @@
+"""The settings of a training: what settings.json holds and --config replays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from frostbox.errors import NotFoundError, SettingsError
+from frostbox.heads import head_class
+from frostbox.training import FitSettings
+
+SETTINGS_VERSION = 1
+"""Of settings.json. A reader accepts its own version and older ones, which lack fields that then
+take their defaults; a newer one is refused."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that a training depends on besides the data. `settings.json` holds it.
+
+    Attributes:
+        head: name of the head. head_settings: what differs from its defaults.
+        backbone: name. weights: auto, random:SEED, or a file.
+        size: (width, height) of the network's input. resize: shrink, crop or letterbox.
+        views: of each training image in the cache; the second is the flip.
+        train_split, val_split: names of lists; "none" for val selects and measures nothing.
+        classes: class names in label order; None to take the data set's.
+        strict: a broken photo is an error, not skipped.
+        fit: see FitSettings.
+    """
+
+    head: str = "grid"
+    head_settings: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = "efficientnet_lite0"
+    weights: str = "auto"
+    size: tuple[int, int] = (224, 224)
+    resize: str = "shrink"
+    views: int = 2
+    train_split: str = "train"
+    val_split: str = "val"
+    classes: tuple[str, ...] | None = None
+    strict: bool = False
+    fit: FitSettings = field(default_factory=FitSettings)
+
+    @classmethod
+    def create(cls, given: Mapping[str, Any]) -> TrainSettings:
+        """From flat names: fields of this class, of FitSettings, and of the head's settings.
+
+        Raises:
+            SettingsError: a name that none of them has, or a value out of range.
+        """
+        head = head_class(given.get("head", "grid"))
+        own = {f.name for f in fields(cls)} - {"fit", "head_settings"}
+        fit_names = {f.name for f in fields(FitSettings)}
+        head_settings = dict(given.get("head_settings", {}))
+        head_settings |= {k: v for k, v in given.items() if k in _names(head.Settings)}
+        known = own | fit_names | _names(head.Settings) | {"head_settings"}
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise SettingsError(
+                f"unknown setting '{unknown[0]}': there are {', '.join(sorted(known))}"
+            )
+        fit_values = {**head.fit_defaults, **{k: v for k, v in given.items() if k in fit_names}}
+        values = {k: v for k, v in given.items() if k in own}
+        return cls(**values, head_settings=head_settings, fit=FitSettings(**fit_values))
+
+    def to_json(self) -> str:
+        """Text for settings.json."""
+        return json.dumps({"version": SETTINGS_VERSION, **asdict(self)}, indent=2)
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Any]:
+        """The flat settings of a settings.json, to be passed to `create`.
+
+        Raises:
+            NotFoundError, SettingsError: no such file, or not one of ours.
+        """
+        if not path.exists():
+            raise NotFoundError(f"{path} does not exist: give the settings.json of a run")
+        try:
+            stored = json.loads(path.read_text())
+            version = stored.pop("version")
+            flat = {**stored.pop("fit"), **stored}
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"{path} is not a settings.json of frostbox: {error!r}") from error
+        if version > SETTINGS_VERSION:
+            raise SettingsError(
+                f"{path} has version {version}; this frostbox reads up to {SETTINGS_VERSION}: "
+                "upgrade frostbox"
+            )
+        for name in ("size", "classes"):
+            flat[name] = None if flat[name] is None else tuple(flat[name])
+        return flat
+
+
+def _names(settings: type) -> set[str]:
+    return {f.name for f in fields(settings)}

@@ -1,0 +1,339 @@
+"""Fit a head on cached features: the Lightning module, the data order and the Trainer's set-up.
+
+It knows heads and caches and nothing of files of annotations or of the command line. A run leaves
+`last.ckpt` (to resume), `best.ckpt`, `metrics.csv` and TensorBoard events in its folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from frostbox.data.annotations import DetectionSet
+from frostbox.data.targets import targets
+from frostbox.errors import SettingsError
+from frostbox.features.cache import FeatureCache
+from frostbox.heads import Encoded, Head
+from frostbox.progress import Progress
+
+Row = tuple[int, int]
+"""Image index and view index in a cache."""
+Batch = tuple[list[Tensor], Encoded]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a head is trained.
+
+    Attributes:
+        epochs: passes over the images; each pass takes one view of each image at random.
+        lr: peak learning rate of AdamW, reached after `warmup` (share of all steps), then cosine.
+        batch_size: images a step. weight_decay: of AdamW.
+        seed: of weights, order, views and dropout. Same seed and machine, same weights.
+        patience: epochs without a better validation loss before the run ends; 0 for never.
+        difficult: train on objects marked difficult. empty: train on images without objects.
+        device: auto, cpu, cuda or mps.
+    """
+
+    epochs: int = 20
+    lr: float = 1e-3
+    batch_size: int = 64
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    seed: int = 0
+    patience: int = 0
+    difficult: bool = True
+    empty: bool = True
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 2), ("patience", 0)):
+            if getattr(self, name) < low:
+                raise SettingsError(f"{name} is {getattr(self, name)}: it must be at least {low}")
+        if not self.lr > 0:
+            raise SettingsError(f"lr is {self.lr}: it must be greater than 0")
+        if self.device not in ("auto", "cpu", "cuda", "mps"):
+            raise SettingsError(f"device is '{self.device}': choose auto, cpu, cuda or mps")
+
+
+class CachedViews(Dataset[Batch]):
+    """The samples of a cache: features from the map, targets encoded once for every view."""
+
+    def __init__(
+        self, cache: FeatureCache, dataset: DetectionSet, head: Head, *, difficult: bool = True
+    ) -> None:
+        self.cache = cache
+        self.views = len(cache.views)
+        images = {image.image_id: image for image in dataset.images}
+        every = [
+            targets(images[image_id], dataset, cache.geometry(i, v), difficult=difficult)
+            for i, image_id in enumerate(cache.ids)
+            for v in range(self.views)
+        ]
+        self.encoded = head.encode(every)
+        self.objects = [len(t["labels"]) for t in every[:: self.views]]
+
+    def __len__(self) -> int:
+        return len(self.cache.ids)
+
+    def __getitem__(self, row: Row) -> Batch:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[Row]) -> Batch:
+        """The batch of these rows: float16 maps, and the encoded targets."""
+        index = torch.tensor([i * self.views + v for i, v in rows])
+        return self.cache.read(rows), {k: t[index] for k, t in self.encoded.items()}
+
+
+class ViewSampler(Sampler[Row]):
+    """A new order and a new random view of each image in every epoch, by seed and epoch alone."""
+
+    def __init__(self, images: Sequence[int], views: int, seed: int) -> None:
+        self.images, self.views, self.seed, self.epoch = images, views, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Row]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = torch.randperm(len(self.images), generator=generator).tolist()
+        view = torch.randint(self.views, (len(order),), generator=generator).tolist()
+        return iter([(self.images[k], v) for k, v in zip(order, view, strict=True)])
+
+
+class HeadModule(pl.LightningModule):
+    """One optimisation step and the validation figures of any head."""
+
+    def __init__(self, head: Head, settings: FitSettings, steps: int) -> None:
+        super().__init__()
+        self.head, self.settings, self.steps = head, settings, steps
+        self._sums: dict[str, list[Tensor]] = {}
+
+    def on_train_epoch_start(self) -> None:
+        """Seed by epoch, so that a resumed run draws the dropout of an uninterrupted one."""
+        torch.manual_seed(self.settings.seed * 100_003 + self.current_epoch)
+
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Encoded]:
+        maps, encoded = batch
+        raw = self.head([m.float() for m in maps])
+        return self.head.loss(raw, encoded), raw, encoded
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The sum of the head's losses."""
+        losses, _, encoded = self._losses(batch)
+        total = torch.stack(list(losses.values())).sum()
+        size = len(next(iter(encoded.values())))
+        values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Collect losses (weighed by images) and the head's metrics (by counted things)."""
+        losses, raw, encoded = self._losses(batch)
+        size = len(next(iter(encoded.values())))
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        figures = {k: v.repeat(size) for k, v in losses.items()}
+        for name, values in (figures | self.head.metrics(raw, encoded)).items():
+            entry = torch.stack((values.double().sum(), values.new_tensor(len(values)).double()))
+            self._sums.setdefault(name, []).append(entry)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean of each figure over the validation set."""
+        for name, entries in self._sums.items():
+            total, count = torch.stack(entries).sum(0)
+            self.log(f"val_{name}", (total / count.clamp(min=1)).float())
+        self._sums.clear()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then cosine to almost zero (one cycle)."""
+        s = self.settings
+        decay = [p for p in self.head.parameters() if p.ndim > 1]
+        other = [p for p in self.head.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decay}, {"params": other, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=s.lr, weight_decay=s.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, s.lr, total_steps=self.steps, pct_start=s.warmup, cycle_momentum=False
+        )
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class MetricsFile(Callback):
+    """Write metrics.csv, one row an epoch; a resumed run keeps the rows of the first part."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Rewrite the file with the epoch that just ended."""
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        partial = self.path.with_suffix(".tmp")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        partial.replace(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far, for last.ckpt."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The rows of the interrupted run."""
+        self.rows = state_dict["rows"]
+
+
+class ShowProgress(Callback):
+    """Report epochs and the latest losses to the progress bar of the command."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin at the first epoch, or at the one that is resumed."""
+        self.progress.start("training", trainer.max_epochs or 0, "epochs", trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One epoch further."""
+        shown = [
+            f"{name.removesuffix('_loss')} {float(trainer.callback_metrics[name]):.3f}"
+            for name in ("train_loss", "val_loss")
+            if name in trainer.callback_metrics
+        ]
+        self.progress.advance(1, ", ".join(shown))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self.progress.stop()
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Where the best weights came from. `metrics` are those of the epoch that was kept."""
+
+    epochs: int
+    best_epoch: int
+    metrics: dict[str, float]
+    device: str
+
+
+def fit(
+    head: Head,
+    train: CachedViews,
+    val: CachedViews | None,
+    settings: FitSettings,
+    run: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> FitResult:
+    """Train the head in place; it ends with the weights of the lowest validation loss.
+
+    Without `val` nothing is selected: the final weights are kept.
+
+    Args:
+        head: its weights at the time of the call are the start.
+        run: folder for last.ckpt, best.ckpt, metrics.csv and events; it must exist.
+        resume: go on from run/last.ckpt, to the same result as without the interruption.
+
+    Raises:
+        SettingsError: no image with a target, or nothing to resume from.
+    """
+    rows = [i for i in range(len(train)) if settings.empty or train.objects[i]]
+    if not any(train.objects):
+        raise SettingsError(
+            "the training split has no object to learn from: check the split's list and "
+            "annotations, or keep difficult objects"
+        )
+    batch_size = min(settings.batch_size, len(rows))
+    sampler = ViewSampler(rows, train.views, settings.seed)
+    # A last batch of one image has no batch statistics; it is left out, another one each epoch.
+    drop_last = len(rows) % batch_size == 1
+    train_loader = DataLoader(
+        train, batch_size=batch_size, sampler=sampler, collate_fn=_as_is, drop_last=drop_last
+    )
+    val_loader = None
+    if val is not None:
+        val_rows = [(i, 0) for i in range(len(val))]
+        val_loader = DataLoader(val, batch_size=batch_size, sampler=val_rows, collate_fn=_as_is)
+
+    last = run / "last.ckpt"
+    if resume and not last.exists():
+        raise SettingsError(f"{last} does not exist: there is no run to resume there")
+    monitor = "val_loss" if val is not None else None
+    best = ModelCheckpoint(
+        dirpath=run, filename="best", monitor=monitor, save_last=True, enable_version_counter=False
+    )
+    metrics = MetricsFile(run / "metrics.csv")
+    callbacks: list[Callback] = [best, metrics]
+    if settings.patience and val is not None:
+        callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
+    if progress is not None:
+        callbacks.append(ShowProgress(progress))
+    _quiet()
+    trainer = pl.Trainer(
+        accelerator="gpu" if settings.device == "cuda" else settings.device,
+        devices=1,
+        max_epochs=settings.epochs,
+        precision="bf16-mixed" if _cuda(settings.device) else "32-true",
+        logger=TensorBoardLogger(run, name="", version="events"),
+        callbacks=callbacks,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        default_root_dir=run,
+    )
+    module = HeadModule(head, settings, steps=settings.epochs * len(train_loader))
+    trainer.fit(
+        module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
+    )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(stored["state_dict"])
+    head.cpu().eval()
+    kept = next(r for r in metrics.rows if r["epoch"] == stored["epoch"])
+    return FitResult(
+        epochs=len(metrics.rows),
+        best_epoch=int(stored["epoch"]),
+        metrics={k: v for k, v in kept.items() if k != "epoch"},
+        device=str(trainer.strategy.root_device),
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    """`__getitems__` gives whole batches; there is nothing left to collate."""
+    return batch
+
+
+def _cuda(device: str) -> bool:
+    return device in ("auto", "cuda") and torch.cuda.is_available()
+
+
+def _quiet() -> None:
+    """Silence Lightning's notes about what was chosen here on purpose."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+    warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -1,0 +1,190 @@
+"""Photos of every kind: decoded to the right colours, or refused by name."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.photos import check_photo_sizes, image_size, read_image
+from frostbox.data.voc import read_voc
+from frostbox.errors import DataError, NotFoundError
+from tests.conftest import TinyVoc
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """60 x 40, RGB, smooth, with another colour in every corner."""
+    x, y = np.meshgrid(np.linspace(0, 1, 60), np.linspace(0, 1, 40))
+    return Image.fromarray(np.stack((220 * x, 200 * y, 90 + 0 * x), axis=-1).astype(np.uint8))
+
+
+def _assert_close(image: torch.Tensor, expected: Image.Image, tolerance: int) -> None:
+    assert image.dtype == torch.uint8
+    pixels = np.asarray(expected.convert("RGB")).astype(int)
+    assert image.shape == (3, *pixels.shape[:2])
+    assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - pixels).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "tolerance"),
+    [
+        ("RGB", "jpg", 12),
+        ("L", "jpg", 12),
+        ("CMYK", "jpg", 12),
+        ("RGB", "png", 0),
+        ("RGBA", "png", 0),
+        ("L", "png", 0),
+        ("LA", "png", 0),
+        ("P", "png", 0),
+        ("1", "png", 0),
+        ("RGB", "bmp", 0),
+        ("RGB", "tif", 0),
+        ("RGB", "webp", 20),
+        ("P", "gif", 0),
+    ],
+)
+def test_colours(
+    tmp_path: Path, picture: Image.Image, mode: str, suffix: str, tolerance: int
+) -> None:
+    converted = picture.convert(mode)
+    path = tmp_path / f"picture.{suffix}"
+    converted.save(path)
+    _assert_close(read_image(path), converted, tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    values = np.linspace(0, 65535, 2400).astype(np.uint16).reshape(40, 60)
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(values).save(path)
+    expected = np.round(values / 257).astype(np.uint8)
+    assert np.array_equal(read_image(path).numpy(), np.stack([expected] * 3))
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(path)
+    with pytest.raises(DataError, match=r"float\.tif has 32 bits a channel"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(
+    tmp_path: Path, picture: Image.Image, orientation: int, suffix: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{suffix}"
+    picture.save(path, exif=exif)
+    assert image_size(path) == (60, 40, orientation)
+    with Image.open(path) as stored:
+        upright = ImageOps.exif_transpose(stored)
+    _assert_close(read_image(path), upright, 20)
+    _assert_close(read_image(path, exif=False), picture, 20)
+
+
+def test_a_tiff_is_always_upright(tmp_path: Path, picture: Image.Image) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.tif"
+    picture.save(path, exif=exif)
+    assert image_size(path) == (40, 60, 1)
+    for apply in (True, False):
+        _assert_close(
+            read_image(path, exif=apply), picture.transpose(Image.Transpose.ROTATE_270), 0
+        )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.6, 0.9])
+def test_truncated_photos_are_refused(
+    tmp_path: Path, picture: Image.Image, share: float, suffix: str
+) -> None:
+    path = tmp_path / f"half.{suffix}"
+    picture.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DataError) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    assert ("is empty (0 bytes)" in str(caught.value)) == (share == 0)
+    assert "\n" not in str(caught.value)
+    assert ".cpp" not in str(caught.value)
+
+
+def test_a_jpeg_with_zeros_for_a_tail_is_refused(tmp_path: Path, picture: Image.Image) -> None:
+    path = tmp_path / "a.jpg"
+    picture.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3].ljust(len(whole), b"\0"))
+    with pytest.raises(DataError, match="the file is truncated"):
+        read_image(path)
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_text("<html>404</html>")
+    for function in (read_image, image_size):
+        with pytest.raises(DataError, match=r"a\.jpg is not an image in a known format"):
+            function(path)
+        with pytest.raises(NotFoundError, match=r"b\.jpg does not exist"):
+            function(tmp_path / "b.jpg")
+        with pytest.raises(DataError, match="cannot be read"):
+            function(tmp_path)
+
+
+# Sizes against annotations
+
+
+def _turned(tmp_path: Path, picture: Image.Image, stated: tuple[int, int]) -> DetectionSet:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = tmp_path / "turned.jpg"
+    picture.save(photo, exif=exif)
+    image = ImageAnnotation("turned", photo, *stated, (), tmp_path / "turned.xml")
+    return DetectionSet("set", tmp_path, "train", ("dog",), "--classes", (image,))
+
+
+@pytest.mark.parametrize(("stated", "exif"), [((40, 60), True), ((60, 40), False)])
+def test_exif_is_applied_only_where_the_boxes_were_drawn_with_it(
+    tmp_path: Path, picture: Image.Image, stated: tuple[int, int], exif: bool
+) -> None:
+    (image,) = check_photo_sizes(_turned(tmp_path, picture, stated)).images
+    assert image.photo is not None
+    assert image.exif is exif
+    assert read_image(image.photo, exif=image.exif).shape == (3, stated[1], stated[0])
+
+
+def test_sizes_that_differ_are_named(tiny_voc: TinyVoc) -> None:
+    dataset = read_voc(tiny_voc(), "train")
+    assert check_photo_sizes(dataset) == dataset
+    wrong = dataset.subset([replace(dataset.images[0], width=61)] * 5)
+    with pytest.raises(DataError) as caught:
+        check_photo_sizes(wrong)
+    message = str(caught.value)
+    assert message.count("a.jpg is 60 x 40 pixels but") == 3
+    assert message.count("a.xml says 61 x 40") == 3
+    assert "and 2 more" in message
+
+
+def test_missing_and_broken_photos_are_left_to_the_decoder(tiny_voc: TinyVoc) -> None:
+    root = tiny_voc()
+    (root / "JPEGImages" / "a.jpg").unlink()
+    (root / "JPEGImages" / "b.jpg").write_bytes(b"")
+    dataset = read_voc(root, "train")
+    assert check_photo_sizes(dataset) == dataset
+
+
+def test_headers_of_voc2007_are_read_in_time(voc2007: Path) -> None:
+    dataset = read_voc(voc2007, "train")
+    start = time.process_time()
+    assert check_photo_sizes(dataset) == dataset
+    assert time.process_time() - start < 2

@@ -1,0 +1,257 @@
+"""Reading a cache: what is checked, what is refused, and that nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from frostbox import backbones
+from frostbox.data.annotations import ObjectAnnotation
+from frostbox.errors import CacheError
+from frostbox.features.cache import CacheRequest, FeatureCache, fingerprint
+from frostbox.features.extract import extract
+from frostbox.features.index import INDEX_FILE, CacheIndex, Shard
+from tests.features.conftest import write_photos
+
+SIZE = (96, 64)
+
+
+@pytest.fixture
+def cache(photos, backbone, tmp_path) -> FeatureCache:
+    return extract(
+        photos, backbone, tmp_path / "c", size=SIZE, views=2, engine="torch", shard_images=4
+    )
+
+
+def edit(cache: FeatureCache, **changes: object) -> None:
+    path = cache.path / INDEX_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_index_says_all_that_the_design_asks(cache, backbone, photos):
+    index = json.loads((cache.path / INDEX_FILE).read_text())
+    assert index["format_version"] == 1
+    assert index["backbone"] == "efficientnet_lite0"
+    assert index["weights_hash"] == backbone.weights_hash
+    assert (index["size"], index["mode"]) == ([96, 64], "shrink")
+    assert (index["strides"], index["channels"]) == ([16, 32], [112, 320])
+    assert index["map_sizes"] == [[4, 6], [2, 3]]
+    assert index["dtype"] == "float16"
+    assert index["fingerprint"] == fingerprint(photos)
+    assert (index["dataset"], index["split"], index["classes"]) == ("tiny", "train", ["cat"])
+    assert [view["name"] for view in index["views"]] == ["original", "flip"]
+    assert index["boundary"] is None
+    assert index["complete"] is True
+    assert index["created_by"].startswith("frostbox ")
+    shard = index["shards"][0]
+    assert shard["ids"] == [f"photo0{k}" for k in range(4)]
+    assert shard["sizes"][1] == [84, 98]
+    assert len(shard["sha256"]) == 64
+    assert "PyTorch" in shard["engine"]
+    assert CacheIndex.read(cache.path) == cache.index
+
+
+def test_read_gives_rows_in_any_order_across_shards(cache):
+    rows = [(9, 1), (0, 0), (4, 1), (0, 0), (3, 0)]
+    maps = cache.read(rows)
+    assert [tuple(m.shape) for m in maps] == [(5, 112, 4, 6), (5, 320, 2, 3)]
+    assert all(m.dtype == torch.float16 for m in maps)
+    for place, row in enumerate(rows):
+        for ours, alone in zip(maps, cache.read([row]), strict=True):
+            assert torch.equal(ours[place], alone[0])
+    for same in (np.array(rows), torch.tensor(rows)):
+        assert torch.equal(cache.read(same)[0], maps[0])
+    (last,) = cache.read(rows, strides=(32,))
+    assert torch.equal(last, maps[1])
+    assert cache.read([])[0].shape == (0, 112, 4, 6)
+    maps[0].zero_()  # the caller's own memory: the file stays as it is
+    cache.verify()
+
+
+def test_read_outside_the_cache(cache):
+    for row in [(10, 0), (0, 2), (-1, 0)]:
+        with pytest.raises(IndexError, match="reach outside"):
+            cache.read([row])
+    with pytest.raises(CacheError, match=r"has strides \(16, 32\), not \[8\]"):
+        cache.read([(0, 0)], strides=(8,))
+
+
+def test_geometry_needs_no_photo(cache, photos):
+    for image in photos.images:
+        image.photo.unlink()
+    again = FeatureCache.open(cache.path)
+    geometry = again.geometry(2, 1)
+    assert geometry.flip
+    boxes = geometry.apply(torch.tensor([[0.0, 0.0, 44.0, 96.0]]))
+    torch.testing.assert_close(boxes, torch.tensor([[48.0, 0.0, 96.0, 64.0]]))
+
+
+def test_an_open_cache_can_be_sent_to_a_worker(cache):
+    expected = cache.read([(5, 1)])
+    copy = pickle.loads(pickle.dumps(cache))
+    assert len(pickle.dumps(cache)) < 20_000
+    assert torch.equal(copy.read([(5, 1)])[1], expected[1])
+
+
+def test_check_gives_the_reason(cache, photos, backbone):
+    request = CacheRequest.of(photos, backbone, size=SIZE, views=2)
+    cache.check(request)
+    cache.check(replace(request, views=request.views[:1]))
+    for change, reason in (
+        ({"backbone": "resnet18"}, "backbone is efficientnet_lite0, not resnet18"),
+        ({"weights_hash": "0" * 64}, "hash of the backbone's weights is .* not 0000"),
+        ({"size": (224, 224)}, r"image size \(width, height\) is \(96, 64\), not \(224, 224\)"),
+        ({"mode": "letterbox"}, "resize mode is shrink, not letterbox"),
+        ({"strides": (32,)}, r"strides is \(16, 32\), not \(32\)"),
+        ({"views": (*request.views[:1], *request.views)}, "views is"),
+        ({"fingerprint": "1" * 32}, "fingerprint of the photos is .* not 1111"),
+    ):
+        with pytest.raises(CacheError, match=reason):
+            cache.check(replace(request, **change))
+
+
+def test_corrected_labels_keep_the_cache(cache, photos, backbone):
+    labelled = photos.subset(
+        [replace(i, objects=(ObjectAnnotation("cat", (1, 2, 3, 4)),)) for i in photos.images]
+    )
+    cache.check(CacheRequest.of(labelled, backbone, size=SIZE, views=2))
+
+
+def test_fingerprint_follows_the_photos_not_their_times(photos):
+    first = fingerprint(photos)
+    os.utime(photos.images[0].photo, (1, 1))
+    assert fingerprint(photos) == first
+    assert fingerprint(photos.subset(photos.images[::-1])) != first
+    assert fingerprint(photos.subset(photos.images[:-1])) != first
+    turned = [replace(photos.images[0], exif=False), *photos.images[1:]]
+    assert fingerprint(photos.subset(turned)) != first
+    path = photos.images[3].photo
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert fingerprint(photos) != first
+    path.unlink()
+    with pytest.raises(CacheError, match=r"photo03.jpg cannot be read .* put it back"):
+        fingerprint(photos)
+
+
+def test_fingerprint_of_five_thousand_photos_takes_under_a_second(photos):
+    many = photos.subset(photos.images * 500)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        fingerprint(many)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1
+
+
+def test_damaged_shards_are_named(cache):
+    path = cache.path / "shard-00001.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(CacheError, match=r"shard-00001.safetensors is damaged: it has \d+ bytes"):
+        FeatureCache.open(cache.path)
+    path.write_bytes(b"\x20" + bytes(7) + b"x" * (len(data) - 8))
+    with pytest.raises(CacheError, match=r"shard-00001.safetensors is damaged: its header"):
+        FeatureCache.open(cache.path)
+    flipped = bytearray(data)
+    flipped[-5] ^= 255
+    path.write_bytes(flipped)
+    opened = FeatureCache.open(cache.path)  # the size is right: only verify reads it all
+    with pytest.raises(CacheError, match=r"shard-00001.safetensors is damaged: its sha256"):
+        opened.verify()
+    path.unlink()
+    with pytest.raises(CacheError, match=r"shard-00001.safetensors cannot be read"):
+        FeatureCache.open(cache.path)
+
+
+def test_a_shard_with_other_tensors(cache):
+    path = cache.path / "shard-00000.safetensors"
+    save_file({"stride16": torch.zeros(4, 2, 112, 4, 6)}, path)
+    shards = json.loads((cache.path / INDEX_FILE).read_text())["shards"]
+    edit(cache, shards=[{**shards[0], "nbytes": path.stat().st_size}, *shards[1:]])
+    with pytest.raises(CacheError, match=r"shard-00000.safetensors is damaged: stride16 is"):
+        FeatureCache.open(cache.path).read([(0, 0)])
+
+
+def test_damaged_foreign_and_newer_indexes(cache, tmp_path):
+    with pytest.raises(CacheError, match=r"is no feature cache: index.json cannot be read"):
+        FeatureCache.open(tmp_path / "nowhere")
+    edit(cache, format_version=2)
+    with pytest.raises(CacheError, match=r"has format_version 2, .* up to 1; upgrade frostbox"):
+        FeatureCache.open(cache.path)
+    edit(cache, format_version=1, complete=False)
+    with pytest.raises(CacheError, match="is incomplete: 10 of 10"):
+        FeatureCache.open(cache.path)
+    edit(cache, complete=True, views=None)
+    with pytest.raises(CacheError, match=r"index.json is damaged \(TypeError"):
+        FeatureCache.open(cache.path)
+    (cache.path / INDEX_FILE).write_text("{")
+    with pytest.raises(CacheError, match=r"index.json is damaged"):
+        FeatureCache.open(cache.path)
+    (cache.path / INDEX_FILE).write_text("[]")
+    with pytest.raises(CacheError, match=r"has no format_version"):
+        FeatureCache.open(cache.path)
+
+
+def anonymous_bytes() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no RssAnon")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RssAnon is Linux's")
+def test_reading_maps_the_files(cache, tmp_path):
+    big, images, side = tmp_path / "big", 512, 20
+    big.mkdir()
+    shards = []
+    for number in range(2):
+        name = f"shard-{number:05d}.safetensors"
+        values = torch.full((images, 1, 320, side, side), float(number), dtype=torch.float16)
+        save_file({"stride32": values}, big / name)
+        ids = tuple(f"{number}-{k}" for k in range(images))
+        shards.append(
+            Shard(name, ids, ((64, 64),) * images, {}, (big / name).stat().st_size, "", "test")
+        )
+    del values
+    request = replace(cache.index.request, strides=(32,), views=cache.views[:1])
+    replace(
+        cache.index, request=request, channels=(320,), map_sizes=((side, side),),
+        images=2 * images, shard_images=images, shards=tuple(shards),
+    ).write(big)  # fmt: skip
+    opened = FeatureCache.open(big)
+    assert opened.nbytes > 250e6
+    before = anonymous_bytes()
+    total = 0.0
+    for start in range(0, len(opened), 16):
+        (maps,) = opened.read([(k, 0) for k in range(start, start + 16)])
+        total += float(maps[:, 0, 0, 0].sum())
+    assert total == images
+    # The allocator keeps up to 64 MB of the batches' memory; loading would take the whole 262 MB.
+    assert anonymous_bytes() - before < 131e6
+
+
+def test_a_backbone_cut_elsewhere_is_another(photos, tmp_path):
+    cache = extract(
+        photos, backbones.create("lite0", (32,)), tmp_path / "d", size=SIZE, engine="torch"
+    )
+    shallow = backbones.create("lite0", (16,))
+    with pytest.raises(CacheError, match=r"strides is \(32\), not \(16\)"):
+        cache.check(CacheRequest.of(photos, shallow, size=SIZE))
+
+
+def test_another_data_set_is_refused(cache, backbone, tmp_path):
+    other = write_photos(tmp_path / "others", 10, seed=9)
+    with pytest.raises(CacheError, match="fingerprint"):
+        cache.check(CacheRequest.of(other, backbone, size=SIZE, views=2))

@@ -1,0 +1,147 @@
+"""Engines agree with eager float32, whatever the batch, and pass on what goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+from torch import Tensor
+
+from frostbox import backbones
+from frostbox.errors import BackboneError, SettingsError
+from frostbox.features.engine import TOLERANCE, OpenVinoEngine, TorchEngine, create_engine
+
+SIZE = (96, 64)  # width, height
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    """Five pictures with contrast at every scale, channels-last as decoders give them."""
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.rand(5, 3, 4, 6, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(64, 96), mode="bilinear")
+    noise = torch.rand(5, 3, 64, 96, generator=generator)
+    picture = ((0.8 * smooth + 0.2 * noise) * 255).to(torch.uint8)
+    return picture.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def eager(backbone: backbones.Backbone, pictures: Tensor) -> list[Tensor]:
+    return backbone(backbone.normalise(pictures))
+
+
+def assert_agrees(maps: list[Tensor], expected: list[Tensor]) -> None:
+    for ours, theirs in zip(maps, expected, strict=True):
+        assert ours.dtype == torch.float16
+        assert ours.shape == theirs.shape
+        assert (ours.float() - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("latency", [False, True])
+def test_engines_agree_with_float32_eager(kind, batch_size, latency, backbone, pictures):
+    engine = create_engine(kind, backbone, SIZE, batch_size=batch_size, latency=latency)
+    assert engine.kind == kind
+    assert_agrees(engine.run(pictures), eager(backbone, pictures))
+    assert_agrees(engine.run(pictures[:1].contiguous()), eager(backbone, pictures[:1]))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "shufflenet_v2_x1_0"])
+def test_openvino_agrees_on_other_nets(name, pictures):
+    other = backbones.create(name, (16, 32), "random")
+    assert_agrees(create_engine("openvino", other, SIZE).run(pictures), eager(other, pictures))
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_submissions_come_back_to_their_own_place(kind, backbone, pictures):
+    engine = create_engine(kind, backbone, SIZE)
+    alone = engine.run(pictures)[0]
+    found: dict[int, Tensor] = {}
+    for turn in range(20):
+        place = turn % 5
+        engine.submit(
+            pictures[place : place + 1],
+            lambda maps, turn=turn: found.__setitem__(turn, maps[0].clone()),
+        )
+    engine.wait()
+    assert sorted(found) == list(range(20))
+    for turn, features in found.items():
+        torch.testing.assert_close(features[0], alone[turn % 5], rtol=2e-3, atol=2e-3)
+
+
+def test_openvino_is_the_same_at_every_place_and_time(backbone, pictures):
+    engine = create_engine("openvino", backbone, SIZE)
+    again = create_engine("openvino", backbone, SIZE)
+    for ours, theirs in zip(engine.run(pictures), again.run(pictures.flip(0)), strict=True):
+        assert torch.equal(ours, theirs.flip(0))
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_an_error_of_the_callback_comes_out(kind, backbone, pictures):
+    def refuse(_maps: list[Tensor]) -> None:
+        raise KeyError("mine")
+
+    def submit_and_wait() -> None:
+        engine.submit(pictures[:1], refuse)
+        engine.wait()
+
+    engine = create_engine(kind, backbone, SIZE)
+    with pytest.raises(KeyError, match="mine"):
+        submit_and_wait()
+    assert_agrees(engine.run(pictures), eager(backbone, pictures))
+
+
+def test_the_engine_leaves_the_backbone_as_it_is(backbone, pictures):
+    before = backbone.weights_hash
+    create_engine("openvino", backbone, SIZE).run(pictures)
+    create_engine("torch", backbone, SIZE).run(pictures)
+    assert backbone.weights_hash == before
+    assert next(backbone.parameters()).device.type == "cpu"
+
+
+def test_auto_says_what_it_chose_and_why(backbone, monkeypatch):
+    engine = create_engine("auto", backbone, SIZE)
+    assert isinstance(engine, OpenVinoEngine)
+    assert "auto: the fastest on a CPU" in engine.describe()
+    monkeypatch.setattr(
+        "frostbox.features.engine._convert",
+        lambda *_: (_ for _ in ()).throw(RuntimeError("odd op")),
+    )
+    fallback = create_engine("auto", backbone, SIZE)
+    assert isinstance(fallback, TorchEngine)
+    assert "OpenVINO cannot convert efficientnet_lite0 (odd op)" in fallback.describe()
+    with pytest.raises(BackboneError, match=r"odd op.*choose engine torch"):
+        create_engine("openvino", backbone, SIZE)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert "openvino is not installed" in create_engine("auto", backbone, SIZE).describe()
+    with pytest.raises(SettingsError, match="pip install openvino"):
+        create_engine("openvino", backbone, SIZE)
+
+
+def test_wrong_requests(backbone, pictures):
+    with pytest.raises(
+        SettingsError, match="'tpu' is unknown; choose one of auto, torch, openvino"
+    ):
+        create_engine("tpu", backbone, SIZE)
+    with pytest.raises(SettingsError, match="not on cuda"):
+        create_engine("openvino", backbone, SIZE, "cuda")
+    engine = create_engine("torch", backbone, SIZE)
+    with pytest.raises(ValueError, match=r"takes uint8 \(B, 3, 64, 96\)"):
+        engine.run(pictures[:, :, :32])
+    with pytest.raises(ValueError, match="takes uint8"):
+        engine.run(pictures.float())
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_torch_on_an_accelerator(device, backbone, pictures):
+    there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        pytest.skip(f"no {device} device")
+    engine = create_engine("auto", backbone, SIZE, device)
+    assert engine.kind == "torch"
+    maps = engine.run(pictures)
+    for ours, theirs in zip(maps, eager(backbone, pictures), strict=True):
+        # TF32 and other convolution orders: looser than on the CPU.
+        assert (ours.float() - theirs).abs().max() <= 1e-2 * theirs.abs().max()

@@ -1,0 +1,167 @@
+"""Fitting a head on a cache: same seed same weights, interruption, selection, defaults."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+
+from frostbox import backbones
+from frostbox.data.voc import load
+from frostbox.errors import SettingsError
+from frostbox.features.extract import extract
+from frostbox.heads import FeatureSpec, create_head, head_names
+from frostbox.training import CachedViews, FitSettings, ViewSampler, fit
+from tests.shapes import write_shapes
+
+SETTINGS = FitSettings(epochs=4, batch_size=8, lr=2e-3, device="cpu", seed=3)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Data sets and caches of the shapes at 64 pixels: 2 x 2 maps."""
+    folder = tmp_path_factory.mktemp("shapes")
+    root = write_shapes(folder / "VOC2012")
+    backbone = backbones.create("efficientnet_lite0", (32,))
+    sets = {s: load(root, s) for s in ("train", "val")}
+    caches = {
+        s: extract(d, backbone, folder / s, size=(64, 64), views=2, engine="torch")
+        for s, d in sets.items()
+    }
+    return sets, caches, FeatureSpec((32,), backbone.channels, backbone.map_sizes((64, 64)))
+
+
+def run(shapes, name, folder, settings=SETTINGS, *, validate=True, **options):
+    sets, caches, spec = shapes
+    torch.manual_seed(settings.seed)
+    head = create_head(name, spec, 3)
+    train = CachedViews(caches["train"], sets["train"], head, difficult=settings.difficult)
+    val = CachedViews(caches["val"], sets["val"], head) if validate else None
+    folder.mkdir(exist_ok=True)
+    return head, fit(head, train, val, settings, folder, **options)
+
+
+def weights(head):
+    return {k: v.clone() for k, v in head.state_dict().items()}
+
+
+def assert_equal_weights(a, b):
+    assert all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_same_seed_same_weights_other_seed_other_weights(shapes, name, tmp_path):
+    first, _ = run(shapes, name, tmp_path / "a")
+    second, _ = run(shapes, name, tmp_path / "b")
+    other, _ = run(shapes, name, tmp_path / "c", replace(SETTINGS, seed=4))
+    assert_equal_weights(weights(first), weights(second))
+    assert any(not torch.equal(v, weights(other)[k]) for k, v in weights(first).items())
+
+
+class StopAfter(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_a_resumed_run_ends_like_an_uninterrupted_one(shapes, name, tmp_path, monkeypatch):
+    whole, expected = run(shapes, name, tmp_path / "whole")
+
+    original = ViewSampler.set_epoch
+
+    def interrupt(self, epoch):
+        if epoch == 2:
+            raise StopAfter
+        original(self, epoch)
+
+    monkeypatch.setattr(ViewSampler, "set_epoch", interrupt)
+    with pytest.raises(StopAfter):
+        run(shapes, name, tmp_path / "cut")
+    monkeypatch.setattr(ViewSampler, "set_epoch", original)
+    resumed, result = run(shapes, name, tmp_path / "cut", resume=True)
+
+    assert_equal_weights(weights(whole), weights(resumed))
+    assert result.best_epoch == expected.best_epoch
+    rows = [
+        list(csv.DictReader((tmp_path / part / "metrics.csv").open())) for part in ("whole", "cut")
+    ]
+    assert rows[0] == rows[1]
+    assert [row["epoch"] for row in rows[0]] == ["0", "1", "2", "3"]
+
+
+def test_the_best_epoch_is_kept_and_its_figures_reported(shapes, tmp_path):
+    _, result = run(shapes, "grid", tmp_path / "run", replace(SETTINGS, epochs=8))
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    losses = [float(row["val_loss"]) for row in rows]
+    assert result.best_epoch == losses.index(min(losses))
+    assert result.metrics["val_loss"] == min(losses)
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert {"val_accuracy", "val_mean_iou", "val_objectness_loss", "val_box_loss"} <= set(rows[0])
+
+
+def test_without_validation_the_final_weights_are_kept(shapes, tmp_path):
+    head, result = run(shapes, "grid", tmp_path / "run", validate=False)
+    assert result.best_epoch == SETTINGS.epochs - 1
+    stored = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["state_dict"]
+    assert_equal_weights({f"head.{k}": v for k, v in weights(head).items()}, stored)
+
+
+def test_early_stopping_ends_a_run_that_gains_nothing(shapes, tmp_path):
+    settings = replace(SETTINGS, epochs=40, lr=1e-9, patience=2)
+    _, result = run(shapes, "single", tmp_path / "run", settings)
+    assert result.epochs < 40
+
+
+def test_images_without_objects_can_be_left_out(shapes, tmp_path):
+    sets, caches, spec = shapes
+    head = create_head("grid", spec, 3)
+    train = CachedViews(caches["train"], sets["train"], head)
+    assert train.objects.count(0) == 3
+    seen = []
+    original = CachedViews.__getitems__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            CachedViews, "__getitems__", lambda self, r: seen.extend(r) or original(self, r)
+        )
+        fit(head, train, None, replace(SETTINGS, epochs=1, empty=False), tmp_path)
+    assert len(seen) == 21
+    assert all(train.objects[i] for i, _ in seen)
+
+
+def test_flipped_views_have_flipped_boxes(shapes):
+    sets, caches, spec = shapes
+    head = create_head("single", spec, 3)
+    data = CachedViews(caches["train"], sets["train"], head)
+    _, plain = data.__getitems__([(0, 0)])
+    _, flipped = data.__getitems__([(0, 1)])
+    cx, cy, w, h = plain["bboxes"][0].tolist()
+    assert flipped["bboxes"][0].tolist() == pytest.approx([1 - cx, cy, w, h], abs=1e-6)
+
+
+def test_each_epoch_takes_every_image_once_in_a_new_order():
+    sampler = ViewSampler(range(10), views=2, seed=1)
+    epochs = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert epochs[0] == epochs[2]
+    assert epochs[0] != epochs[1]
+    assert all(sorted(i for i, _ in e) == list(range(10)) for e in epochs)
+    assert {v for e in epochs for _, v in e} == {0, 1}
+
+
+def test_unusable_settings_and_data_are_refused(shapes, tmp_path):
+    with pytest.raises(SettingsError, match="epochs is 0: it must be at least 1"):
+        FitSettings(epochs=0)
+    with pytest.raises(SettingsError, match="lr is -1"):
+        FitSettings(lr=-1)
+    with pytest.raises(SettingsError, match="device is 'tpu'"):
+        FitSettings(device="tpu")
+    with pytest.raises(SettingsError, match="no run to resume"):
+        run(shapes, "grid", tmp_path / "nothing", resume=True)
+    sets, caches, spec = shapes
+    head = create_head("grid", spec, 3)
+    empty = sets["train"].subset([replace(i, objects=()) for i in sets["train"].images])
+    with pytest.raises(SettingsError, match="no object to learn from"):
+        fit(head, CachedViews(caches["train"], empty, head), None, SETTINGS, tmp_path)
