@@ -25,7 +25,7 @@ def make(head="grid", size=(96, 64), resize="shrink", weights="auto") -> Detecto
     torch.manual_seed(0)
     backbone = backbones.create("efficientnet_lite0", (32,), weights)
     spec = FeatureSpec((32,), backbone.channels, backbone.map_sizes(size))
-    settings = Settings(CLASSES, size, resize, Selection(threshold=0.05), {"epochs": 3})
+    settings = Settings(CLASSES, size, resize, Selection(threshold=0.001), {"epochs": 3})
     return Detector(backbone, create_head(head, spec, 3), head, settings)
 
 

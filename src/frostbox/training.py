@@ -125,9 +125,9 @@ class HeadModule(pl.LightningModule):
         self.head, self.settings, self.steps = head, settings, steps
         self._sums: dict[str, list[Tensor]] = {}
 
-    def on_train_epoch_start(self) -> None:
-        """Seed by epoch, so that a resumed run draws the dropout of an uninterrupted one."""
-        torch.manual_seed(self.settings.seed * 100_003 + self.current_epoch)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed by step, so that a resumed run draws the dropout of an uninterrupted one."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
 
     def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Encoded]:
         maps, encoded = batch

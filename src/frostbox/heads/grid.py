@@ -90,7 +90,11 @@ class GridHead(Head):
         def hidden() -> list[nn.Module]:
             return _convolution(channels, width, 1) + _convolution(width, width, 1)
 
-        self.regression = nn.Sequential(*hidden(), nn.Conv2d(width, 4, 1), nn.Sigmoid())
+        boxes = nn.Conv2d(width, 4, 1)
+        # Start in the middle of the sigmoid: IoU losses drive a saturated one to its ends for good.
+        nn.init.normal_(boxes.weight, std=0.01)
+        nn.init.zeros_(boxes.bias)  # type: ignore[arg-type]
+        self.regression = nn.Sequential(*hidden(), boxes, nn.Sigmoid())
         deep = hidden() if settings.deep_classification else []
         last = nn.Conv2d(width if deep else channels, num_classes + 1, 1)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]

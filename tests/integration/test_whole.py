@@ -1,0 +1,70 @@
+"""Slow: the demo as it is, and real photos from end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+import frostbox as package
+from frostbox.data.voc import load
+from frostbox.demo import SHEET_IMAGES
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_demo_learns_from_real_features(frostbox, tmp_path):
+    result = frostbox("demo", "--out", tmp_path / "demo", "--compare-random")
+    assert result.status == 0
+    numbers = json.loads((tmp_path / "demo" / "demo.json").read_text())
+    pretrained, random = numbers["evaluation"].values()
+    assert pretrained["ap50"] > 0.1
+    assert pretrained["ap50"] > 3 * random["ap50"]
+    assert len(pretrained["ap50_per_class"]) == 20
+    assert SHEET_IMAGES >= 12
+    assert min(Image.open(numbers["sheet"]).size) > 1000
+    for column in ("stage", "seconds", "AP50", "random weights", "mean"):
+        assert column in result.out
+    detector = package.Detector.load(numbers["detector"])
+    data = load(tmp_path / "demo" / "data", "val")
+    found = detector.predict([image.photo for image in data.photos[:20]], threshold=0.1)
+    assert sum(map(len, found)) > 0
+
+
+@pytest.fixture
+def small_voc(voc2007, tmp_path):
+    """300 photos of train and 150 of val, through links."""
+    root = tmp_path / "VOC2007"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    for name in ("Annotations", "JPEGImages"):
+        (root / name).symlink_to(voc2007 / name)
+    for split, count in (("train", 300), ("val", 150)):
+        ids = (voc2007 / "ImageSets" / "Main" / f"{split}.txt").read_text().split()[:count]
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(ids) + "\n")
+    return root
+
+
+def test_the_single_head_on_300_real_photos(small_voc, frostbox, tmp_path):
+    result = frostbox(
+        "train", small_voc, "--head", "single", "--set", "pooled=true", "--epochs", 10,
+        "--out", tmp_path / "run", "--cache", tmp_path / "cache",
+    )  # fmt: skip
+    assert result.status == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    # Always naming the most frequent class is right for less than a third of the images.
+    assert summary["evaluation"]["accuracy"] > 0.5
+    assert summary["evaluation"]["mean_iou"] > 0.35
+    assert summary["evaluation"]["smooth_l1"] < 0.02
+
+
+def test_the_grid_head_on_300_real_photos(small_voc, frostbox, tmp_path):
+    result = frostbox(
+        "train", small_voc, "--epochs", 15, "--batch-size", 16, "--set", "neck=1",
+        "--out", tmp_path / "run", "--cache", tmp_path / "cache",
+    )  # fmt: skip
+    assert result.status == 0
+    measured = json.loads(frostbox("evaluate", tmp_path / "run", small_voc, "--json", "-").out)
+    assert measured["ap50"] > 0.03
+    assert measured["accuracy"] > 0.4
+    assert measured["images"] == 150
