@@ -166,7 +166,9 @@ def test_unusable_files_are_named_with_the_reason(detector, tmp_path):
     refused(
         "other weights of efficientnet_lite0", lambda h, t: h["backbone"].update(weights_hash="0")
     )
-    refused("does not fit", lambda h, t: t.popitem())
+    refused("does not fit.*Missing key", lambda h, t: t.popitem())
+    refused("format_version", lambda h, t: h.update(format_version=0))
+    refused("lacks or garbles 'preprocessing'", lambda h, t: h.pop("preprocessing"))
     with pytest.raises(NotFoundError, match="does not exist"):
         Detector.load(tmp_path / "nothing")
     bad.write_bytes(good.read_bytes()[:200])

@@ -7,14 +7,16 @@ stdout, everything else to stderr: `--json -` leaves stdout pure JSON.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from frostbox._version import __version__
-from frostbox.errors import FrostboxError, SettingsError
+from frostbox.arguments import parse_names, parse_nms, parse_options, parse_size, parse_strides
+from frostbox.errors import FrostboxError
 
 app = typer.Typer(
     name="frostbox",
@@ -44,6 +46,7 @@ Threshold = Annotated[float | None, typer.Option(help="Lowest score shown.", sho
 Nms = Annotated[
     str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
 ]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Score = Annotated[
     str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")
 ]
@@ -87,7 +90,7 @@ def explore(
     from frostbox.data import explore as exploring
     from frostbox.data.voc import load
 
-    dataset = load(data, split, _names(classes))
+    dataset = load(data, split, parse_names(classes))
     numbers = exploring.explore(dataset)
     if json_file != "-":
         reporting.print_explore(dataset, numbers)
@@ -109,6 +112,7 @@ def extract(
     weights: Weights = "auto",
     resize: Resize = "shrink",
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
+    device: Device = "auto",
     classes: Classes = None,
     strict: Strict = False,
 ) -> None:
@@ -120,13 +124,14 @@ def extract(
         out,
         backbone=backbone,
         weights=weights,
-        size=_size(size),
+        size=parse_size(size),
         split=split,
         views=views,
-        strides=_strides(strides),
+        strides=parse_strides(strides),
         resize=resize,
         engine=engine,
-        classes=_names(classes),
+        device=device,
+        classes=parse_names(classes),
         strict=strict,
     )
     _say(
@@ -213,8 +218,8 @@ def train(
         "head": head, "backbone": backbone, "weights": weights, "resize": resize, "views": views,
         "train_split": train_split, "val_split": val_split, "epochs": epochs, "lr": lr,
         "batch_size": batch_size, "seed": seed, "patience": patience, "device": device,
-        "difficult": difficult, "empty": empty, "strict": strict, "classes": _names(classes),
-        "size": _size(size) if size is not None else None, **_options(option or []),
+        "difficult": difficult, "empty": empty, "strict": strict, "classes": parse_names(classes),
+        "size": parse_size(size) if size is not None else None, **parse_options(option or []),
     }  # fmt: skip
     trained = train_run(
         data,
@@ -236,12 +241,16 @@ def evaluate(
     json_file: Json = None,
     nms: Nms = None,
     score: Score = None,
+    device: Device = "auto",
+    strict: Strict = False,
 ) -> None:
     """Measure a detector on a split: AP50 by VOC's rules, and the head's own figures."""
     from frostbox import reporting
-    from frostbox.pipeline import evaluate as evaluate_model
+    from frostbox.inference import evaluate as evaluate_model
 
-    result = evaluate_model(model, data, split, nms=_nms(nms), score=score)
+    result = evaluate_model(
+        model, data, split, nms=parse_nms(nms), score=score, device=device, strict=strict
+    )
     if json_file != "-":
         reporting.print_evaluation(result)
     _write_json(result, json_file)
@@ -256,14 +265,19 @@ def predict(
     score: Score = None,
     out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
     json_file: Json = None,
+    device: Device = "auto",
+    strict: Strict = False,
 ) -> None:
     """Find objects in photos; write annotated pictures and, with --json, the boxes."""
     from frostbox import reporting
-    from frostbox.pipeline import predict as predict_images
+    from frostbox.inference import predict as predict_images
 
     if out is None and json_file is None:
         out = Path("predictions")
-    found = predict_images(model, images, threshold=threshold, nms=_nms(nms), score=score, out=out)
+    found = predict_images(
+        model, images, threshold=threshold, nms=parse_nms(nms), score=score, out=out, device=device,
+        strict=strict,
+    )  # fmt: skip
     if json_file != "-":
         reporting.print_predictions(found)
     if out is not None:
@@ -323,64 +337,23 @@ def _write_json(value: Any, target: str | None) -> None:
         _say(f"written {target}")
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
-    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
-
-
-def _size(text: str) -> tuple[int, int]:
-    """'224' or '320x240' as (width, height)."""
-    parts = text.lower().split("x")
-    try:
-        width, height = (int(parts[0]), int(parts[-1]))
-    except ValueError:
-        width = height = 0
-    if len(parts) > 2 or min(width, height) < 32:
-        raise SettingsError(
-            f"size is '{text}': give pixels as 224 or as WIDTHxHEIGHT, each at least 32"
-        )
-    return width, height
-
-
-def _strides(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(f"strides is '{text}': give numbers such as 8,16,32") from error
-
-
-def _nms(text: str | None) -> dict[str, float | None]:
-    """The setting of NMS if one is given: {} for the model's own."""
-    if text is None:
-        return {}
-    if text == "none":
-        return {"nms": None}
-    try:
-        return {"nms": float(text)}
-    except ValueError as error:
-        raise SettingsError(f"nms is '{text}': give an IoU such as 0.5, or none") from error
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; values are read as JSON where they are, else as text."""
-    values = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {pair}: give NAME=VALUE, such as --set pooled=true")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
-    return values
-
-
 def main() -> None:
     """Run the command; an error meant for a person is one sentence and exit status 1."""
+    # Warnings, such as a photo that is skipped, are sentences for the person at the terminal.
+    logging.getLogger("frostbox").handlers = [logging.StreamHandler()]
     try:
         app()
     except FrostboxError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        # A full disk, a folder that is a file, no permission: the system's own words are clear.
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; check the path, its permissions and free space")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

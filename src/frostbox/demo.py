@@ -20,6 +20,7 @@ from frostbox.draw import contact_sheet, draw_boxes
 from frostbox.pipeline import Trained, train_run
 from frostbox.progress import Progress
 
+DEMO_VERSION = 1  # of demo.json, which is never read back
 SHEET_IMAGES = 16
 SHEET_COLUMNS = 4
 DISPLAY_THRESHOLD = 0.3
@@ -145,6 +146,7 @@ def _report(
         f"--out {out / 'predictions'}"
     )
     result = {
+        "version": DEMO_VERSION,
         "images": {"train": data["train_images"], "val": data["val_images"]},
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "evaluation": dict(columns),

@@ -18,24 +18,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frostbox import backbones
 from frostbox._version import __version__
 from frostbox.boxes import select
+from frostbox.checkpoint import FORMAT_VERSION, detector_file, read_file, under, weights_origin
 from frostbox.data.annotations import ImageAnnotation
-from frostbox.data.photos import read_image
+from frostbox.data.photos import read_image, rgb_array
 from frostbox.data.transforms import Geometry, apply_image, geometry
 from frostbox.detections import Detections
 from frostbox.errors import CheckpointError, NotFoundError, SettingsError
 from frostbox.features.engine import Engine, create_engine
 from frostbox.heads import FeatureSpec, Head, create_head, settings_of
-
-FORMAT_VERSION = 1
-"""Written into every file. A reader accepts its own version and older ones, and says of a newer
-one that frostbox must be upgraded; an older one is converted in `_read_header`."""
 
 Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
 _BATCH = 16
@@ -128,7 +124,7 @@ class Detector(nn.Module):
             SettingsError: an argument that is no image, or a selection out of range.
         """
         single = isinstance(images, (str, Path, Image.Image, ImageAnnotation)) or (
-            isinstance(images, (np.ndarray, Tensor)) and images.ndim == 3
+            isinstance(images, (np.ndarray, Tensor)) and images.ndim <= 3
         )
         found = list(self.predict_stream([images] if single else images, **selection))  # type: ignore[list-item, arg-type]
         return found[0] if single else found
@@ -272,26 +268,38 @@ class Detector(nn.Module):
             CheckpointError: damaged, not a frostbox detector, of a newer format version, or made
                 for other backbone weights than those at hand.
         """
-        path = _detector_file(Path(path))
-        header, tensors = _read(path)
+        path = detector_file(Path(path))
+        header, tensors = read_file(path)
+        try:
+            return cls._assemble(path, header, tensors).to(device)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} is damaged: its header lacks or garbles {error}; copy it again or train "
+                "again"
+            ) from error
+
+    @classmethod
+    def _assemble(cls, path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         info, included = header["backbone"], header["backbone"]["included"]
         backbone = backbones.create(
-            info["name"], info["strides"], "random" if included else _origin(info["weights"], path)
+            info["name"],
+            info["strides"],
+            "random" if included else weights_origin(info["weights"], path),
         )
         try:
             if included:
-                backbone.load_state_dict(_under(tensors, "backbone."))
+                backbone.load_state_dict(under(tensors, "backbone."))
                 backbone.weights = info["weights"]
             size = tuple(header["preprocessing"]["size"])
             spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
             head = create_head(
                 header["head"]["name"], spec, len(header["classes"]), header["head"]["settings"]
             )
-            head.load_state_dict(_under(tensors, "head."))
+            head.load_state_dict(under(tensors, "head."))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{path} does not fit the {info['name']} backbone and {header['head']['name']} "
-                f"head that its header names: {str(error).splitlines()[0]}"
+                f"head that its header names: {' '.join(str(error).split())}"
             ) from error
         if not included and backbone.weights_hash != info["weights_hash"]:
             raise CheckpointError(
@@ -305,7 +313,7 @@ class Detector(nn.Module):
             selection=Selection(**header["selection"]),
             training=header["training"],
         )
-        return cls(backbone, head, header["head"]["name"], settings).to(device)
+        return cls(backbone, head, header["head"]["name"], settings)
 
 
 def _to_tensor(source: Source) -> Tensor:
@@ -317,7 +325,7 @@ def _to_tensor(source: Source) -> Tensor:
     if isinstance(source, (str, Path)):
         return read_image(source)
     if isinstance(source, Image.Image):
-        return torch.from_numpy(np.array(source.convert("RGB"))).permute(2, 0, 1)
+        return torch.from_numpy(rgb_array(source, "the PIL image")).permute(2, 0, 1)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim not in (2, 3):
             raise SettingsError(
@@ -335,55 +343,3 @@ def _to_tensor(source: Source) -> Tensor:
         f"{what} is no image: give a path, a PIL image, a uint8 array (height, width, 3), or a "
         "tensor (3, height, width) of uint8 or of floats in [0, 1]"
     )
-
-
-def _detector_file(path: Path) -> Path:
-    if path.is_dir():
-        path = path / "best.safetensors"
-    if not path.exists():
-        raise NotFoundError(
-            f"{path} does not exist: give the best.safetensors that training wrote, or its folder"
-        )
-    return path
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            header = _read_header(metadata.get("frostbox"), path)
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a safetensors file ({error}): copy it again or train again"
-        ) from error
-
-
-def _read_header(text: str | None, path: Path) -> dict[str, Any]:
-    if text is None:
-        raise CheckpointError(
-            f"{path} is a safetensors file but not a frostbox detector: its header has no "
-            "'frostbox' field"
-        )
-    header: dict[str, Any] = json.loads(text)
-    version = header.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {version}, written by frostbox "
-            f"{header.get('frostbox_version')}; this is frostbox {__version__}, which reads up to "
-            f"version {FORMAT_VERSION}: upgrade frostbox"
-        )
-    return header
-
-
-def _origin(weights: str, path: Path) -> str:
-    """What `create` needs to find the weights of a head-only file again."""
-    if weights.startswith("random:"):
-        return weights
-    if weights.endswith((".pth", ".pt", ".safetensors")):
-        return str(path.with_name(weights))
-    return "auto"
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

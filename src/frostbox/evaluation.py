@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.photos import readable_photos
 from frostbox.data.targets import targets
 from frostbox.detections import Detections
 from frostbox.detector import Detector, Selection
@@ -64,14 +65,23 @@ def predict_cache(detector: Detector, cache: FeatureCache, dataset: DetectionSet
 
 
 def predict_photos(
-    detector: Detector, dataset: DetectionSet, progress: Progress | None = None
+    detector: Detector,
+    dataset: DetectionSet,
+    progress: Progress | None = None,
+    *,
+    strict: bool = False,
 ) -> Predictions:
     """Predict from the photos, in the order of the list; images without photo are left out.
 
+    A photo that cannot be decoded is named, left out and counted, unless `strict`.
+
     Raises:
-        DataError: a photo that cannot be decoded, or no photo at all.
+        DataError: no photo at all, or one that cannot be decoded under `strict`.
     """
     images = dataset.photos
+    if not strict and images:
+        good = set(readable_photos([i.photo for i in images if i.photo is not None]))
+        images = tuple(image for image in images if image.photo in good)
     if not images:
         raise DataError(
             f"{dataset.root} has no photo for any of the {len(dataset)} images of "
@@ -125,7 +135,7 @@ class _Figures:
 def score(predictions: Predictions, dataset: DetectionSet) -> dict[str, Any]:
     """AP50 by both VOC rules, per class and mean, and the head's figures. JSON-ready.
 
-    Keys: `images`, `missing_photos`, `ap50`, `ap50_11point`, `ap50_per_class`,
+    Keys: `images`, `missing_photos`, `skipped_photos`, `ap50`, `ap50_11point`, `ap50_per_class`,
     `ap50_11point_per_class`, `rule`, and the head's figures. AP lies in [0, 1]; null for a class
     without ground truth.
     """
@@ -148,6 +158,7 @@ def score(predictions: Predictions, dataset: DetectionSet) -> dict[str, Any]:
         "split": dataset.split,
         "images": len(images),
         "missing_photos": len(dataset.missing_photos),
+        "skipped_photos": len(dataset.photos) - len(images),
         "ap50": result.mean_ap,
         "ap50_11point": result.mean_ap_11point,
         "ap50_per_class": {name: c.ap for name, c in named},

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from frostbox.errors import NotFoundError
+from frostbox.errors import NotFoundError, SettingsError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 
@@ -36,6 +36,17 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
                 raise NotFoundError(f"{entry} does not exist: give photos, folders or a pattern")
         found.update(dict.fromkeys(pictures))
     return list(found)
+
+
+def check_targets(inputs: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Raise SettingsError when writing `targets` would overwrite one of the inputs."""
+    originals = {path.resolve() for path in inputs}
+    for target in targets:
+        if target.resolve() in originals:
+            raise SettingsError(
+                f"{target} is one of the photos and would be overwritten: give another folder with "
+                "--out"
+            )
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

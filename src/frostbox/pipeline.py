@@ -1,4 +1,4 @@
-"""What a command does from end to end: extract, train, evaluate, predict.
+"""What `extract` and `train` do from end to end; inference.py has `evaluate` and `predict`.
 
 Called by the command line and from Python alike; it prints what a person should know through one
 console.
@@ -11,19 +11,18 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from rich.console import Console
 
 from frostbox import backbones, evaluation, planning
 from frostbox._version import __version__
 from frostbox.data.annotations import DetectionSet
-from frostbox.data.photos import check_photo_sizes, read_image
+from frostbox.data.photos import check_photo_sizes
 from frostbox.data.voc import load
 from frostbox.detector import Detector, Settings
 from frostbox.errors import SettingsError
@@ -31,12 +30,14 @@ from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import Engine, create_engine
 from frostbox.features.extract import extract
 from frostbox.features.index import CacheRequest
-from frostbox.features.store import cache_path, cache_root, is_complete
+from frostbox.features.store import cache_path, cache_root
 from frostbox.heads import FeatureSpec, create_head, head_class, settings_of
-from frostbox.inputs import find_images, unique_names
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
-from frostbox.training import CachedViews, fit
+from frostbox.training import CachedViews, fit, resolve_device
+
+SUMMARY_VERSION = 1
+"""Of summary.json, which is written for people and other programs and never read back."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ def train_run(
     progress = Progress(console)
     seconds: dict[str, float] = {}
     given = {**(TrainSettings.read(Path(config)) if config else {}), **options}
+    if resume:
+        given = resumed_settings(out, given)
     settings = TrainSettings.create(given)
+    device = resolve_device(settings.fit.device)
 
     started = time.perf_counter()
     train_set = load(data, settings.train_split, settings.classes, require_photos=True)
@@ -94,7 +98,8 @@ def train_run(
         f"{', '.join(train_set.classes)}"
     )
     run = prepare_run(out, train_set.name, settings.head, resume=resume, overwrite=overwrite)
-    (run / "settings.json").write_text(settings.to_json())
+    if not resume:
+        (run / "settings.json").write_text(settings.to_json())
 
     torch.manual_seed(settings.fit.seed)
     head_type = head_class(settings.head)
@@ -105,12 +110,13 @@ def train_run(
 
     started = time.perf_counter()
     wanted = [(train_set, settings.views)] + ([(val_set, 1)] if val_set else [])
-    caches = ensure_caches(wanted, backbone, settings, cache, console, progress)
+    caches = ensure_caches(wanted, backbone, settings, cache, console, progress, device)
     seconds["extract"] = time.perf_counter() - started
 
     started = time.perf_counter()
     estimate = planning.estimate_training(head, spec, len(caches[0].ids), settings.fit)
     console.print(str(estimate))
+    planning.check_space(run, estimate)
     fitted = fit(
         head,
         CachedViews(caches[0], train_set, head, difficult=settings.fit.difficult),
@@ -136,6 +142,7 @@ def train_run(
     seconds["evaluate"] = time.perf_counter() - started
 
     summary = {
+        "version": SUMMARY_VERSION,
         "command": " ".join(sys.argv),
         "frostbox_version": __version__,
         "data": {
@@ -173,6 +180,25 @@ def train_run(
     return Trained(detector, run, summary)
 
 
+def resumed_settings(out: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run that is resumed; what is given may not contradict them.
+
+    Raises:
+        SettingsError: no folder named, or a setting that differs from the run's.
+    """
+    if out is None:
+        raise SettingsError("--resume needs the folder of the run: name it with --out")
+    stored = TrainSettings.read(Path(out) / "settings.json")
+    known = {**stored, **stored["head_settings"]}
+    for name, value in given.items():
+        if known.get(name) != value:
+            raise SettingsError(
+                f"{name} is {value!r} and the run in {out} was started with {known.get(name)!r}: "
+                "leave it out to resume, or start another run"
+            )
+    return stored
+
+
 def prepare_run(
     out: str | Path | None, name: str, head: str, *, resume: bool, overwrite: bool
 ) -> Path:
@@ -205,6 +231,7 @@ def ensure_caches(
     cache: str | Path | None,
     console: Console,
     progress: Progress,
+    device: str = "cpu",
 ) -> list[FeatureCache]:
     """Open the caches of these (data set, views), extracting what is not there yet.
 
@@ -216,10 +243,10 @@ def ensure_caches(
         for data, views in wanted
     ]
     paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
-    missing = [w for w, path in zip(wanted, paths, strict=True) if not is_complete(path)]
+    missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.complete(p)]
     engine = None
     if missing:
-        engine = create_engine("auto", backbone, settings.size)
+        engine = create_engine("auto", backbone, settings.size, device)
         console.print(engine.describe())
         estimate = planning.estimate_extraction(
             missing, backbone, engine, settings.size, settings.resize
@@ -260,15 +287,23 @@ def extract_features(
     resize: str = "shrink",
     views: int = 1,
     engine: str = "auto",
+    device: str = "auto",
     classes: tuple[str, ...] | None = None,
     strict: bool = False,
     console: Console | None = None,
 ) -> FeatureCache:
     """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
     console = console or Console(stderr=True)
+    TrainSettings(size=size, resize=resize)  # says what is wrong before any work
+    place = resolve_device(device)
     dataset = check_photo_sizes(load(data, split, classes, require_photos=True))
     network = backbones.create(backbone, strides, weights)
-    running = create_engine(engine, network, size)
+    request = CacheRequest.of(dataset, network, size=size, mode=resize, views=views)
+    if FeatureCache.complete(out):
+        cache = FeatureCache.open(out)
+        cache.check(request)
+        return cache
+    running = create_engine(engine, network, size, place)
     console.print(running.describe())
     console.print(
         str(planning.estimate_extraction([(dataset, views)], network, running, size, resize))
@@ -304,70 +339,6 @@ def _extract(
         )
     finally:
         progress.stop()
-
-
-def evaluate(
-    model: str | Path,
-    data: str | Path,
-    split: str = "val",
-    *,
-    nms: Mapping[str, float | None] | None = None,
-    score: str | None = None,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Score a detector on the photos of a split; the keys are those of `evaluation.score`.
-
-    Args:
-        nms: {"nms": IoU or None} in place of the detector's own; {} for its own.
-        score: "product" or "objectness", for a head that has the choice.
-    """
-    detector = Detector.load(model).configured(score=score, **(nms or {}))
-    dataset = load(data, split, detector.settings.classes, require_photos=True)
-    dataset = check_photo_sizes(dataset)
-    progress = Progress(console or Console(stderr=True))
-    return evaluation.score(evaluation.predict_photos(detector, dataset, progress), dataset)
-
-
-def predict(
-    model: str | Path,
-    images: Sequence[str | Path],
-    *,
-    threshold: float | None = None,
-    nms: Mapping[str, float | None] | None = None,
-    score: str | None = None,
-    out: str | Path | None = None,
-    console: Console | None = None,
-) -> list[dict[str, Any]]:
-    """Detect in files, folders and glob patterns; annotated pictures go to `out`.
-
-    Returns:
-        One `{image, width, height, detections}` a picture.
-    """
-    changed = {} if threshold is None else {"threshold": threshold}
-    detector = Detector.load(model).configured(score=score, **changed, **(nms or {}))
-    paths = find_images(images)
-    progress = Progress(console or Console(stderr=True))
-    progress.start("predicting", len(paths), "images")
-    names = unique_names(paths)
-    found = []
-    for path, name, detections in zip(paths, names, detector.predict_stream(paths), strict=True):
-        if out is not None:
-            target = Path(out) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
-            detections.draw(picture).save(target, quality=92)
-        width, height = detections.image_size
-        found.append(
-            {
-                "image": str(path),
-                "width": width,
-                "height": height,
-                "detections": detections.to_dicts(),
-            }
-        )
-        progress.advance()
-    progress.stop()
-    return found
 
 
 def environment(device: str) -> dict[str, Any]:

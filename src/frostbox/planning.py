@@ -15,7 +15,7 @@ from frostbox.backbones import Backbone
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.data.photos import read_image
 from frostbox.data.transforms import apply_image, geometry
-from frostbox.errors import FrostboxError
+from frostbox.errors import FrostboxError, SettingsError
 from frostbox.features.engine import Engine
 from frostbox.heads import FeatureSpec, Head
 from frostbox.training import FitSettings
@@ -150,6 +150,16 @@ def resident_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_space(folder: Path, estimate: Estimate) -> None:
+    """Raise SettingsError when the disk of `folder` has less room than the estimate needs."""
+    free = free_bytes(folder)
+    if free < estimate.disk_bytes:
+        raise SettingsError(
+            f"{folder} has {size_text(free)} free and {size_text(estimate.disk_bytes)} are needed "
+            f"for {estimate.what}: make room or choose another folder with --out"
+        )
 
 
 def free_bytes(folder: Path) -> int:

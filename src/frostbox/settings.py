@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from frostbox.errors import NotFoundError, SettingsError
-from frostbox.heads import head_class
+from frostbox.heads import check_types, head_class
 from frostbox.training import FitSettings
 
 SETTINGS_VERSION = 1
 """Of settings.json. A reader accepts its own version and older ones, which lack fields that then
 take their defaults; a newer one is refused."""
+
+
+RESIZE_MODES = ("shrink", "crop", "letterbox")  # what gives every picture the same size
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ class TrainSettings:
     classes: tuple[str, ...] | None = None
     strict: bool = False
     fit: FitSettings = field(default_factory=FitSettings)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.resize not in RESIZE_MODES:
+            raise SettingsError(
+                f"resize is '{self.resize}': choose one of {', '.join(RESIZE_MODES)}"
+            )
+        head_class(self.head).Settings(**self.head_settings)  # says what is wrong before any work
 
     @classmethod
     def create(cls, given: Mapping[str, Any]) -> TrainSettings:
@@ -86,13 +97,18 @@ class TrainSettings:
             flat = {**stored.pop("fit"), **stored}
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"{path} is not a settings.json of frostbox: {error!r}") from error
+        if not isinstance(version, int) or version < 1:
+            raise SettingsError(
+                f"{path} has version {version!r}: it is no settings.json of frostbox"
+            )
         if version > SETTINGS_VERSION:
             raise SettingsError(
                 f"{path} has version {version}; this frostbox reads up to {SETTINGS_VERSION}: "
                 "upgrade frostbox"
             )
         for name in ("size", "classes"):
-            flat[name] = None if flat[name] is None else tuple(flat[name])
+            if flat.get(name) is not None:
+                flat[name] = tuple(flat[name])
         return flat
 
 

@@ -25,7 +25,7 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
-from frostbox.heads import Encoded, Head
+from frostbox.heads import Encoded, Head, check_types
 from frostbox.progress import Progress
 
 Row = tuple[int, int]
@@ -59,6 +59,7 @@ class FitSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, low in (("epochs", 1), ("batch_size", 2), ("patience", 0)):
             if getattr(self, name) < low:
                 raise SettingsError(f"{name} is {getattr(self, name)}: it must be at least {low}")
@@ -136,11 +137,18 @@ class HeadModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The sum of the head's losses."""
-        losses, _, encoded = self._losses(batch)
+        losses, raw, encoded = self._losses(batch)
         total = torch.stack(list(losses.values())).sum()
         size = len(next(iter(encoded.values())))
         values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
+        with torch.no_grad():
+            for name, figures in self.head.metrics(raw, encoded).items():
+                if len(figures) and name not in losses:
+                    self.log(
+                        f"train_{name}", figures.mean(), on_step=False, on_epoch=True,
+                        batch_size=len(figures),
+                    )  # fmt: skip
         return total
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -257,11 +265,16 @@ def fit(
     Raises:
         SettingsError: no image with a target, or nothing to resume from.
     """
+    device = resolve_device(settings.device)
     rows = [i for i in range(len(train)) if settings.empty or train.objects[i]]
     if not any(train.objects):
         raise SettingsError(
             "the training split has no object to learn from: check the split's list and "
             "annotations, or keep difficult objects"
+        )
+    if len(rows) < 2:
+        raise SettingsError(
+            "the training split has one usable image: batch statistics need at least 2"
         )
     batch_size = min(settings.batch_size, len(rows))
     sampler = ViewSampler(rows, train.views, settings.seed)
@@ -290,10 +303,10 @@ def fit(
         callbacks.append(ShowProgress(progress))
     _quiet()
     trainer = pl.Trainer(
-        accelerator="gpu" if settings.device == "cuda" else settings.device,
+        accelerator="gpu" if device == "cuda" else device,
         devices=1,
         max_epochs=settings.epochs,
-        precision="bf16-mixed" if _cuda(settings.device) else "32-true",
+        precision="bf16-mixed" if device == "cuda" else "32-true",
         logger=TensorBoardLogger(run, name="", version="events"),
         callbacks=callbacks,
         enable_progress_bar=False,
@@ -325,8 +338,18 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _cuda(device: str) -> bool:
-    return device in ("auto", "cuda") and torch.cuda.is_available()
+def resolve_device(device: str) -> str:
+    """cpu, cuda or mps for "auto" or one of them. SettingsError when it is not there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there.get(device, False):
+        raise SettingsError(f"device is '{device}', which this machine does not have: choose cpu")
+    return device
 
 
 def _quiet() -> None:

@@ -165,7 +165,7 @@ def test_class_names_in_the_order_of_the_rule(tiny_voc: TinyVoc) -> None:
 
     dataset = read_voc(root, "val", ["person", "dog", "cat"])
     assert dataset.classes == ("person", "dog", "cat")
-    assert dataset.classes_from == "--classes"
+    assert dataset.classes_from == "the names that were given"
 
 
 def test_own_names_are_those_of_the_training_split_for_every_split(tiny_voc: TinyVoc) -> None:

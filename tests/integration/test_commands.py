@@ -291,3 +291,71 @@ def test_odd_photos_can_be_predicted(trained, frostbox, tmp_path):
     sizes = {Path(f["image"]).name: (f["width"], f["height"]) for f in json.loads(result.out)}
     assert sizes.pop("turned.jpg") == (40, 50)
     assert set(sizes.values()) == {(50, 40)}
+
+
+def test_predict_never_overwrites_a_photo_and_leaves_broken_ones_out(trained, frostbox, tmp_path):
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.jpg")
+    before = (tmp_path / "a.jpg").read_bytes()
+    refused = frostbox("predict", trained[0] / "run", tmp_path, "--out", tmp_path)
+    assert refused.status == 1
+    assert "would be overwritten" in refused.err
+    assert (tmp_path / "a.jpg").read_bytes() == before
+    (tmp_path / "b.jpg").write_bytes(b"")
+    result = frostbox("predict", trained[0] / "run", tmp_path, "--json", "-")
+    assert [Path(f["image"]).name for f in json.loads(result.out)] == ["a.jpg"]
+    assert "left out" in result.err
+    assert "b.jpg is empty" in result.err
+    assert frostbox("predict", trained[0] / "run", tmp_path, "--json", "-", "--strict").status == 1
+
+
+def test_a_full_disk_and_a_file_in_place_of_a_folder_are_one_sentence(
+    shapes_voc, frostbox, tmp_path
+):
+    full = frostbox("explore", shapes_voc, "--json", "/dev/full")
+    assert full.status == 1
+    assert "No space left on device" in full.err
+    (tmp_path / "file").touch()
+    blocked = frostbox("explore", shapes_voc, "--out", tmp_path / "file")
+    assert blocked.status == 1
+    assert "File exists" in blocked.err
+    for result in (full, blocked):
+        assert "Traceback" not in result.err
+
+
+def test_resume_takes_the_runs_settings_and_refuses_others(shapes_voc, frostbox, tmp_path):
+    run, cache = tmp_path / "run", ("--cache", tmp_path / "cache")
+    first = frostbox(
+        "train", shapes_voc, "--size", 64, "--epochs", 2, "--head", "single", "--out", run, *cache
+    )
+    assert first.status == 0
+    settings = (run / "settings.json").read_text()
+    for flag, value, field in (
+        ("--epochs", 5, "epochs is 5"), ("--head", "grid", "head is 'grid'"), ("--size", 96, "size"),
+    ):  # fmt: skip
+        refused = frostbox("train", shapes_voc, "--out", run, "--resume", flag, value, *cache)
+        assert refused.status == 1
+        assert field in refused.err
+    assert frostbox("train", shapes_voc, "--out", run, "--resume", *cache).status == 0
+    assert (run / "settings.json").read_text() == settings
+    assert frostbox("train", shapes_voc, "--resume").status == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("neck=abc", "neck is 'abc': it must be a whole number"),
+        ("dropout=2", "dropout is 2: it must be in [0, 1)"),
+        ("epochs=1.5", "epochs is 1.5: it must be a whole number"),
+        ("score=foo", "score is 'foo': choose one of product, objectness"),
+        ("box_loss=foo", "box_loss is 'foo'"),
+        ("resize=none", "resize is 'none'"),
+        ("device=tpu", "device is 'tpu'"),
+    ],
+)
+def test_settings_are_checked_before_any_work(option, message, shapes_voc, frostbox, tmp_path):
+    result = frostbox("train", shapes_voc, "--set", option, "--out", tmp_path / "run")
+    assert result.status == 1
+    assert message in result.err
+    assert not (tmp_path / "run").exists()

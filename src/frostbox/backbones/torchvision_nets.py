@@ -83,7 +83,8 @@ def _cut_at_strides(
             shapes.run(torch.zeros(1, 3, side, side))
     except (AssertionError, RuntimeError, fx.proxy.TraceError) as error:
         raise BackboneError(
-            f"{name} cannot be cut into feature maps ({error}); choose a convolutional net"
+            f"{name} cannot be cut into feature maps ({str(error).splitlines()[0]}); choose a "
+            "convolutional net"
         ) from error
     last_of_block: dict[str, fx.Node] = {}
     for node in graph_module.graph.nodes:

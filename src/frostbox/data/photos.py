@@ -6,8 +6,9 @@ pixels. torchvision is imported only to decode; reading sizes needs Pillow alone
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from frostbox.errors import DataError, NotFoundError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger("frostbox")
 
 _EXIF_ORIENTATION = 0x0112
 _SHOWN = 3
@@ -127,6 +130,27 @@ def check_photo_sizes(dataset: DetectionSet) -> DetectionSet:
     return dataset.subset(checked)
 
 
+def readable_photos(paths: Sequence[Path]) -> list[Path]:
+    """The photos that can be decoded; each other one is named in a warning.
+
+    Raises:
+        DataError: none can be decoded; the message is that of the first.
+    """
+    good: list[Path] = []
+    first: DataError | None = None
+    for path in paths:
+        try:
+            read_image(path)
+        except DataError as error:
+            first = first or error
+            logger.warning("left out: %s", error)
+            continue
+        good.append(path)
+    if first is not None and not good:
+        raise first
+    return good
+
+
 @contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
     """Turn what decoders raise into one sentence that names the file and the reason."""
@@ -161,13 +185,20 @@ def _decode_with_pillow(path: str | Path, exif: bool) -> np.ndarray:
     """Decode what libjpeg and libpng do not. Returns uint8 (H, W, 3), RGB."""
     with Image.open(path) as image:
         image.load()
-        upright = ImageOps.exif_transpose(image) if exif else image
-        if upright.mode.startswith("I;16"):
-            # Pillow clips 16-bit grey at 255 when it converts; scale it instead.
-            grey = (np.asarray(upright, dtype=np.uint32) + 128) // 257
-            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-        if upright.mode in ("I", "F"):
-            raise DataError(
-                f"{path} has 32 bits a channel, whose range is not known; save it with 8 bits."
-            )
-        return np.array(upright.convert("RGB"))
+        return rgb_array(ImageOps.exif_transpose(image) if exif else image, str(path))
+
+
+def rgb_array(image: Image.Image, name: str) -> np.ndarray:
+    """Pixels of a PIL image as uint8 (H, W, 3), RGB, 16 bits a channel scaled to 8.
+
+    Raises DataError, with `name` in it, for 32 bits a channel.
+    """
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit grey at 255 when it converts; scale it instead.
+        grey = (np.asarray(image, dtype=np.uint32) + 128) // 257
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"{name} has 32 bits a channel, whose range is not known; save it with 8 bits."
+        )
+    return np.array(image.convert("RGB"))

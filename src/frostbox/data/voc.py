@@ -319,7 +319,7 @@ def _class_names(
 ) -> tuple[tuple[str, ...], str]:
     """The class names and, in words, where they come from."""
     if classes is not None:
-        return check_names(classes, "--classes"), "--classes"
+        return check_names(classes, "--classes"), "the names that were given"
     for path in (reader.root / "classes.txt", data / "classes.txt"):
         if path.is_file():
             return read_names(path), str(path)
@@ -353,7 +353,7 @@ def _check_classes(records: Iterable[ImageAnnotation], names: Sequence[str], ori
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise DataError(
                     f"{record.source}: object {number}: name {obj.name!r} is not in the list of "
-                    f"classes ({origin}); {hint}mend it or give all names with --classes."
+                    f"classes ({origin}); {hint}mend it, or train with all names in --classes."
                 )
 
 

@@ -114,11 +114,11 @@ class CacheRequest:
 _LABELS = {
     "backbone": "backbone",
     "strides": "strides",
-    "weights_hash": "the hash of the backbone's weights",
+    "weights_hash": "hash of the backbone's weights",
     "size": "image size (width, height)",
     "mode": "resize mode",
     "views": "views",
-    "fingerprint": "the fingerprint of the photos",
+    "fingerprint": "fingerprint of the photos",
 }
 
 

@@ -30,11 +30,6 @@ def cache_path(root: Path, dataset: DetectionSet, request: CacheRequest) -> Path
     return root / dataset.name / f"{dataset.split}-{key}"
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a finished cache lies there; False for an interrupted one, or none."""
-    return (folder / INDEX_FILE).exists() and CacheIndex.read(folder).complete
-
-
 def list_caches(root: Path, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The caches under `root`, each as a JSON-ready dictionary.
 

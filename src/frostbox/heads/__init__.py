@@ -91,6 +91,30 @@ def head_class(name: str) -> type[Head]:
     return cls
 
 
+def check_types(settings: Any) -> None:
+    """Raise SettingsError for a field whose value has another type than its default."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    for field in fields(settings):
+        value, kind = getattr(settings, field.name), type(field.default)
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if kind in words and not fits:
+            raise SettingsError(f"{field.name} is {value!r}: it must be {words[kind]}")
+
+
+def check_share(settings: Any, *names: str) -> None:
+    """Raise SettingsError for a field outside [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(settings, name) < 1:
+            raise SettingsError(f"{name} is {getattr(settings, name)}: it must be in [0, 1)")
+
+
+def check_choice(settings: Any, name: str, choices: Sequence[str]) -> None:
+    """Raise SettingsError for a field that is none of the choices."""
+    value = getattr(settings, name)
+    if value not in choices:
+        raise SettingsError(f"{name} is '{value}': choose one of {', '.join(choices)}")
+
+
 def create_head(
     name: str,
     features: FeatureSpec,

@@ -16,8 +16,20 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from frostbox.boxes import decode_grid, encode_grid
-from frostbox.heads import Encoded, FeatureSpec, Head, Raw, Targets
-from frostbox.losses import box_loss, pair_iou
+from frostbox.errors import SettingsError
+from frostbox.heads import (
+    Encoded,
+    FeatureSpec,
+    Head,
+    Raw,
+    Targets,
+    check_choice,
+    check_share,
+    check_types,
+)
+from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+
+SCORES = ("product", "objectness")
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,17 @@ class GridSettings:
     objectness_weight: float = 1.0
     score: str = "product"
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_share(self, "dropout", "label_smoothing")
+        check_choice(self, "box_loss", BOX_LOSSES)
+        check_choice(self, "score", SCORES)
+        if min(self.width, self.neck_width) < 1 or self.neck < 0:
+            raise SettingsError(
+                f"width is {self.width}, neck_width {self.neck_width}, neck {self.neck}: widths "
+                "must be at least 1 and neck at least 0"
+            )
+
 
 # Share of cells that host an object, roughly; the objectness starts there (as in RetinaNet, Lin et
 # al. 2017, section 4.1), or the first epochs go into learning that most cells are empty.
@@ -68,7 +91,7 @@ class GridHead(Head):
 
     strides = (32,)
     Settings = GridSettings
-    SCORES = ("product", "objectness")
+    SCORES = SCORES
 
     def __init__(self, features: FeatureSpec, num_classes: int, settings: GridSettings) -> None:
         super().__init__()

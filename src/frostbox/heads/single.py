@@ -14,8 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
-from frostbox.heads import Encoded, FeatureSpec, Head, Raw, Targets
-from frostbox.losses import box_loss, pair_iou
+from frostbox.errors import SettingsError
+from frostbox.heads import (
+    Encoded,
+    FeatureSpec,
+    Head,
+    Raw,
+    Targets,
+    check_choice,
+    check_share,
+    check_types,
+)
+from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
 
 
 @dataclass(frozen=True)
@@ -29,17 +39,25 @@ class SingleSettings:
         class_dropout: before the classification layer.
         label_smoothing: of the cross-entropy.
         box_loss: smooth_l1, l1, giou, diou or ciou.
-        box_weight, class_weight: of the two terms of the loss.
+        box_weight, class_weight: of the two terms of the loss. The branches share no weights, so
+            these decide which epoch has the lowest validation loss rather than what is learned.
     """
 
     pooled: bool = False
     hidden: int = 1024
     dropout: float = 0.5
-    class_dropout: float = 0.0
+    class_dropout: float = 0.5
     label_smoothing: float = 0.0
     box_loss: str = "smooth_l1"
-    box_weight: float = 10.0
+    box_weight: float = 500.0
     class_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_share(self, "dropout", "class_dropout", "label_smoothing")
+        check_choice(self, "box_loss", BOX_LOSSES)
+        if self.hidden < 1:
+            raise SettingsError(f"hidden is {self.hidden}: it must be at least 1")
 
 
 class SingleHead(Head):
@@ -54,6 +72,8 @@ class SingleHead(Head):
         self.num_classes = num_classes
         channels, (rows, columns) = features.channels[-1], features.sizes[-1]
         flat = channels * rows * columns
+        # Features come in any scale; this norm has no learned parameters of its own.
+        self.norm = nn.BatchNorm2d(channels, affine=False)
         self.regression = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(settings.dropout),
@@ -74,7 +94,7 @@ class SingleHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """One box and K logits from the coarsest map."""
-        coarsest = features[-1]
+        coarsest = self.norm(features[-1])
         return {"bboxes": self.regression(coarsest), "logits": self.classification(coarsest)}
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:

@@ -1,0 +1,61 @@
+"""From the text of an option to its value; SettingsError says what is wrong with the text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from frostbox.errors import SettingsError
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """'dog, cat' as a tuple of names; None for nothing."""
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'224' or '320x240' as (width, height)."""
+    parts = text.lower().split("x")
+    try:
+        width, height = (int(parts[0]), int(parts[-1]))
+    except ValueError:
+        width = height = 0
+    if len(parts) > 2 or min(width, height) < 32:
+        raise SettingsError(
+            f"size is '{text}': give pixels as 224 or as WIDTHxHEIGHT, each at least 32"
+        )
+    return width, height
+
+
+def parse_strides(text: str) -> tuple[int, ...]:
+    """'8,16,32' as a tuple."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"strides is '{text}': give numbers such as 8,16,32") from error
+
+
+def parse_nms(text: str | None) -> dict[str, float | None]:
+    """The setting of NMS if one is given: {} for the model's own."""
+    if text is None:
+        return {}
+    if text == "none":
+        return {"nms": None}
+    try:
+        return {"nms": float(text)}
+    except ValueError as error:
+        raise SettingsError(f"nms is '{text}': give an IoU such as 0.5, or none") from error
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are read as JSON where they are, else as text."""
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}: give NAME=VALUE, such as --set pooled=true")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values

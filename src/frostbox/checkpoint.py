@@ -1,0 +1,84 @@
+"""The detector's file: a safetensors file whose header says all that a prediction depends on.
+
+Reading only; `Detector.save` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from frostbox._version import __version__
+from frostbox.errors import CheckpointError, NotFoundError
+
+FORMAT_VERSION = 1
+"""Written into every file. A reader accepts its own version and older ones, and says of a newer
+one that frostbox must be upgraded; an older one is converted in `_read_header`."""
+
+
+def detector_file(path: Path) -> Path:
+    """The file itself, or best.safetensors in the folder of a run. NotFoundError without one."""
+    if path.is_dir():
+        path = path / "best.safetensors"
+    if not path.exists():
+        raise NotFoundError(
+            f"{path} does not exist: give the best.safetensors that training wrote, or its folder"
+        )
+    return path
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors. CheckpointError for what cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            header = _read_header(metadata.get("frostbox"), path)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a safetensors file ({error}): copy it again or train again"
+        ) from error
+
+
+def _read_header(text: str | None, path: Path) -> dict[str, Any]:
+    if text is None:
+        raise CheckpointError(
+            f"{path} is a safetensors file but not a frostbox detector: its header has no "
+            "'frostbox' field"
+        )
+    try:
+        header: dict[str, Any] = json.loads(text)
+        version = header["format_version"]
+        if not isinstance(version, int) or version < 1:
+            raise ValueError(f"format_version is {version!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: the 'frostbox' field of its header cannot be read ({error!r}); "
+            "copy it again or train again"
+        ) from error
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, written by frostbox "
+            f"{header.get('frostbox_version')}; this is frostbox {__version__}, which reads up to "
+            f"version {FORMAT_VERSION}: upgrade frostbox"
+        )
+    return header
+
+
+def weights_origin(weights: str, path: Path) -> str:
+    """What `create` needs to find the weights of a head-only file again."""
+    if weights.startswith("random:"):
+        return weights
+    if weights.endswith((".pth", ".pt", ".safetensors")):
+        return str(path.with_name(weights))
+    return "auto"
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
