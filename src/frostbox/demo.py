@@ -23,7 +23,7 @@ from frostbox.progress import Progress
 DEMO_VERSION = 1  # of demo.json, which is never read back
 SHEET_IMAGES = 16
 SHEET_COLUMNS = 4
-DISPLAY_THRESHOLD = 0.3
+DISPLAY_THRESHOLD = 0.25
 
 
 def run_demo(
@@ -54,7 +54,16 @@ def run_demo(
     progress.stop()
     seconds["draw the data set"] = time.perf_counter() - started
 
-    settings = {"head": "grid", "seed": seed, "size": (320, 320), "neck": 2, **options}
+    settings = {
+        "head": "grid",
+        "seed": seed,
+        "size": (320, 320),
+        "neck": 2,
+        "batch_size": 16,
+        "dropout": 0.3,
+        "label_smoothing": 0.1,
+        **options,
+    }
     trained = _train(data, out / "run", out / "cache", settings, console)
     for stage in ("extract", "train", "evaluate"):
         seconds[stage] = trained.summary["seconds"][stage]
