@@ -332,7 +332,9 @@ def test_resume_takes_the_runs_settings_and_refuses_others(shapes_voc, frostbox,
     assert first.status == 0
     settings = (run / "settings.json").read_text()
     for flag, value, field in (
-        ("--epochs", 5, "epochs is 5"), ("--head", "grid", "head is 'grid'"), ("--size", 96, "size"),
+        ("--epochs", 5, "epochs is 5"),
+        ("--head", "grid", "head is 'grid'"),
+        ("--size", 96, "size"),
     ):  # fmt: skip
         refused = frostbox("train", shapes_voc, "--out", run, "--resume", flag, value, *cache)
         assert refused.status == 1
