@@ -61,7 +61,7 @@ def test_same_seed_same_weights_other_seed_other_weights(shapes, name, tmp_path)
 
 
 class StopAfter(Exception):
-    pass
+    """Stands for a training that is killed between two epochs."""
 
 
 @pytest.mark.parametrize("name", head_names())
