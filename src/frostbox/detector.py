@@ -7,6 +7,8 @@ not know how the detector was trained.
 from __future__ import annotations
 
 import json
+import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -29,11 +31,12 @@ from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.photos import read_image, rgb_array
 from frostbox.data.transforms import Geometry, apply_image, geometry
 from frostbox.detections import Detections
-from frostbox.errors import CheckpointError, NotFoundError, SettingsError
+from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
 from frostbox.features.engine import Engine, create_engine
 from frostbox.heads import FeatureSpec, Head, create_head, settings_of
 
 Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
+_LOG = logging.getLogger("frostbox")
 _BATCH = 16
 _FEW = 8  # below this many pictures, compiling a faster engine costs more than it saves
 
@@ -126,14 +129,24 @@ class Detector(nn.Module):
         single = isinstance(images, (str, Path, Image.Image, ImageAnnotation)) or (
             isinstance(images, (np.ndarray, Tensor)) and images.ndim <= 3
         )
-        found = list(self.predict_stream([images] if single else images, **selection))  # type: ignore[list-item, arg-type]
+        stream = self.predict_stream([images] if single else images, **selection)  # type: ignore[list-item, arg-type]
+        found = [detections for _, detections in stream]
         return found[0] if single else found
 
-    def predict_stream(self, images: Sequence[Source], **selection: Any) -> Iterator[Detections]:
-        """Like `predict` of a list, one by one: photos are decoded in threads, ahead of use."""
+    def predict_stream(
+        self, images: Sequence[Source], *, skip: bool = False, **selection: Any
+    ) -> Iterator[tuple[int, Detections]]:
+        """Like `predict` of a list, one by one: photos are decoded in threads, ahead of use.
+
+        Args:
+            skip: leave out a picture that cannot be decoded, with a warning that names it.
+
+        Yields:
+            The position in `images`, and what was found there.
+        """
         chosen = replace(self.settings.selection, **selection)
-        for maps, geometries in self.feature_stream(images):
-            yield from self.detections(maps, geometries, chosen)
+        for rows, maps, geometries in self.feature_stream(images, skip=skip):
+            yield from zip(rows, self.detections(maps, geometries, chosen), strict=True)
 
     @torch.inference_mode()
     def detections(
@@ -162,23 +175,52 @@ class Detector(nn.Module):
         return found
 
     def feature_stream(
-        self, images: Sequence[Source]
-    ) -> Iterator[tuple[list[Tensor], list[Geometry]]]:
-        """Batches of the backbone's maps with the geometry of each picture, in order."""
+        self, images: Sequence[Source], *, skip: bool = False
+    ) -> Iterator[tuple[list[int], list[Tensor], list[Geometry]]]:
+        """Batches of the backbone's maps, in order.
+
+        Args:
+            skip: leave out a picture that cannot be decoded, with a warning that names it.
+
+        Yields:
+            Positions in `images`, the maps, and the geometry of each picture.
+
+        Raises:
+            DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
+        """
         with ThreadPoolExecutor(max_workers=4) as pool:
             source = iter(images)
-            waiting: list[Future[tuple[Tensor, Geometry]]] = []
+            waiting: deque[Future[tuple[Tensor, Geometry]]] = deque()
             waiting += [pool.submit(self._prepare, x) for x in islice(source, 2 * _BATCH)]
+            first_broken: DataError | None = None
+            row, good = 0, 0
             while waiting:
-                ready = [future.result() for future in waiting[:_BATCH]]
-                del waiting[:_BATCH]
-                waiting += [pool.submit(self._prepare, x) for x in islice(source, len(ready))]
+                rows: list[int] = []
+                ready: list[tuple[Tensor, Geometry]] = []
+                while waiting and len(ready) < _BATCH:
+                    future = waiting.popleft()
+                    waiting += [pool.submit(self._prepare, x) for x in islice(source, 1)]
+                    try:
+                        ready.append(future.result())
+                        rows.append(row)
+                    except DataError as error:
+                        if not skip:
+                            raise
+                        _LOG.warning("left out: %s", error)
+                        first_broken = first_broken or error
+                    row += 1
+                if not ready:
+                    continue
+                good += len(ready)
                 pictures, geometries = zip(*ready, strict=True)
                 if self.settings.resize == "none":  # every picture has a size of its own
-                    for picture, g in ready:
-                        yield self._run(picture[None], many=False), [g]
+                    for k, (picture, g) in zip(rows, ready, strict=True):
+                        yield [k], self._run(picture[None], many=False), [g]
                 else:
-                    yield self._run(torch.stack(pictures), len(images) >= _FEW), list(geometries)
+                    many = len(images) >= _FEW
+                    yield rows, self._run(torch.stack(pictures), many), list(geometries)
+            if first_broken is not None and not good:
+                raise first_broken
 
     def _prepare(self, source: Source) -> tuple[Tensor, Geometry]:
         image = _to_tensor(source)

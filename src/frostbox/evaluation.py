@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
-from frostbox.data.photos import readable_photos
 from frostbox.data.targets import targets
 from frostbox.detections import Detections
 from frostbox.detector import Detector, Selection
@@ -79,9 +78,6 @@ def predict_photos(
         DataError: no photo at all, or one that cannot be decoded under `strict`.
     """
     images = dataset.photos
-    if not strict and images:
-        good = set(readable_photos([i.photo for i in images if i.photo is not None]))
-        images = tuple(image for image in images if image.photo in good)
     if not images:
         raise DataError(
             f"{dataset.root} has no photo for any of the {len(dataset)} images of "
@@ -92,15 +88,17 @@ def predict_photos(
     selection = ap_selection(detector)
     figures = _Figures(detector, dataset)
     found: list[Detections] = []
-    for maps, geometries in detector.feature_stream(images):
-        part = images[len(found) : len(found) + len(geometries)]
+    read: list[ImageAnnotation] = []
+    for rows, maps, geometries in detector.feature_stream(images, skip=not strict):
+        part = [images[row] for row in rows]
+        read += part
         found += detector.detections(maps, geometries, selection)
         figures.add(maps, part, geometries)
         if progress is not None:
-            progress.advance(len(part))
+            progress.update(rows[-1] + 1)
     if progress is not None:
         progress.stop()
-    return Predictions(images, found, figures.means())
+    return Predictions(tuple(read), found, figures.means())
 
 
 class _Figures:

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from frostbox import evaluation
-from frostbox.data.photos import check_photo_sizes, read_image, readable_photos
+from frostbox.data.photos import check_photo_sizes, read_image
 from frostbox.data.voc import load
 from frostbox.detector import Detector
 from frostbox.inputs import check_targets, find_images, unique_names
@@ -74,12 +74,12 @@ def predict(
     names = dict(zip(paths, unique_names(paths), strict=True))
     if out is not None:
         check_targets(paths, [Path(out) / name for name in names.values()])
-    if not strict and len(paths) > 1:
-        paths = readable_photos(paths)
     progress = Progress(console or Console(stderr=True))
     progress.start("predicting", len(paths), "images")
     found = []
-    for path, detections in zip(paths, detector.predict_stream(paths), strict=True):
+    skip = not strict and len(paths) > 1
+    for row, detections in detector.predict_stream(paths, skip=skip):
+        path = paths[row]
         if out is not None:
             target = Path(out) / names[path]
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +94,6 @@ def predict(
                 "detections": detections.to_dicts(),
             }
         )
-        progress.advance()
+        progress.update(row + 1)
     progress.stop()
     return found

@@ -295,6 +295,8 @@ def extract_features(
     """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
     console = console or Console(stderr=True)
     TrainSettings(size=size, resize=resize)  # says what is wrong before any work
+    if Path(out).is_file():
+        raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
     place = resolve_device(device)
     dataset = check_photo_sizes(load(data, split, classes, require_photos=True))
     network = backbones.create(backbone, strides, weights)

@@ -6,9 +6,8 @@ pixels. torchvision is imported only to decode; reading sizes needs Pillow alone
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from frostbox.errors import DataError, NotFoundError
 if TYPE_CHECKING:
     from torch import Tensor
 
-logger = logging.getLogger("frostbox")
 
 _EXIF_ORIENTATION = 0x0112
 _SHOWN = 3
@@ -128,27 +126,6 @@ def check_photo_sizes(dataset: DetectionSet) -> DetectionSet:
             "Put the photo back that was annotated, or scale the boxes and mend the size."
         )
     return dataset.subset(checked)
-
-
-def readable_photos(paths: Sequence[Path]) -> list[Path]:
-    """The photos that can be decoded; each other one is named in a warning.
-
-    Raises:
-        DataError: none can be decoded; the message is that of the first.
-    """
-    good: list[Path] = []
-    first: DataError | None = None
-    for path in paths:
-        try:
-            read_image(path)
-        except DataError as error:
-            first = first or error
-            logger.warning("left out: %s", error)
-            continue
-        good.append(path)
-    if first is not None and not good:
-        raise first
-    return good
 
 
 @contextmanager
