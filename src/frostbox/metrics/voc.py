@@ -192,8 +192,8 @@ def assign(
         ValueError: arrays of different lengths, a label outside the classes, a score that is
             no finite number.
     """
-    _check(detections, num_classes, "detections")
-    _check(ground_truth, num_classes, "ground truth")
+    check(detections, num_classes, "detections")
+    check(ground_truth, num_classes, "ground truth")
     order = np.argsort(-detections.score, kind="stable")
     match = best_match(
         detections.image, detections.box, detections.label, ground_truth, num_classes
@@ -233,7 +233,19 @@ def evaluate(
     return Result(tuple(results), iou_threshold)
 
 
-def _check(boxes: Boxes, num_classes: int, name: str) -> None:
+def take(boxes: Boxes, index: Ints) -> Boxes:
+    """The boxes at `index`, in that order."""
+    return Boxes(
+        boxes.image[index],
+        boxes.box[index],
+        boxes.label[index],
+        boxes.score[index],
+        boxes.difficult[index],
+    )
+
+
+def check(boxes: Boxes, num_classes: int, name: str, num_images: int | None = None) -> None:
+    """Raise ValueError, with `name` in it, for what would give wrong figures silently."""
     lengths = {len(a) for a in (boxes.image, boxes.box, boxes.label, boxes.score, boxes.difficult)}
     if len(lengths) > 1:
         raise ValueError(f"{name}: arrays of {sorted(lengths)} entries; all need the same length")
@@ -241,6 +253,15 @@ def _check(boxes: Boxes, num_classes: int, name: str) -> None:
         raise ValueError(
             f"{name}: labels from {boxes.label.min()} to {boxes.label.max()}; "
             f"{num_classes} classes allow 0 to {num_classes - 1}"
+        )
+    if (
+        num_images is not None
+        and len(boxes.image)
+        and not (0 <= boxes.image.min() <= boxes.image.max() < num_images)
+    ):
+        raise ValueError(
+            f"{name}: image indices from {boxes.image.min()} to {boxes.image.max()}; "
+            f"there are {num_images} images"
         )
     if not np.isfinite(boxes.score).all():
         at = int(np.flatnonzero(~np.isfinite(boxes.score))[0])
