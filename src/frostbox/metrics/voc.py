@@ -328,19 +328,25 @@ def best_match(
 
     Of equal IoUs the ground truth that comes first is taken, as in the kit.
     """
-    index = np.full(len(image), -1, np.int64)
-    best = np.zeros(len(image))
     found, truth = pairs(
         image * num_classes + label, ground_truth.image * num_classes + ground_truth.label
     )
-    if not len(found):
-        return Match(index, best)
-    iou = pair_iou(box[found], ground_truth.box[truth])
-    first = np.flatnonzero(np.diff(found, prepend=-1))  # where the pairs of each detection begin
-    some = found[first]
-    best[some] = np.maximum.reduceat(iou, first)
-    position = np.where(iou == best[found], np.arange(len(iou)), len(iou))
-    index[some] = truth[np.minimum.reduceat(position, first)]
+    return best_of(found, truth, pair_iou(box[found], ground_truth.box[truth]), len(image))
+
+
+def best_of(found: Ints, truth: Ints, iou: Floats, count: int) -> Match:
+    """The pair with the largest IoU of each detection; of equal ones the first.
+
+    Args:
+        found, truth: (P,) as `pairs` returns them; iou: (P,); count: number of detections.
+    """
+    index, best = np.full(count, -1, np.int64), np.zeros(count)
+    if len(found):
+        first = np.flatnonzero(np.diff(found, prepend=-1))  # where each detection's pairs begin
+        some = found[first]
+        best[some] = np.maximum.reduceat(iou, first)
+        position = np.where(iou == best[found], np.arange(len(iou)), len(iou))
+        index[some] = truth[np.minimum.reduceat(position, first)]
     return Match(index, best)
 
 
