@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -158,6 +160,98 @@ def test_nothing_found_and_nothing_to_find():
     empty = voc.evaluate(to_boxes([], True), to_boxes([], False), 3)
     assert empty.mean_ap is None
     assert empty.mean_ap_11point is None
+
+
+def test_counts_at_a_threshold():
+    truth = [
+        (0, (1, 1, 10, 10), 0, False),
+        (0, (21, 21, 30, 30), 0, False),
+        (0, (41, 41, 50, 50), 0, True),
+    ]
+    result = scene(
+        [
+            (0, (1, 1, 10, 10), 0, 0.9),
+            (0, (41, 41, 50, 50), 0, 0.8),  # ignored
+            (0, (61, 1, 70, 10), 0, 0.7),
+            (0, (21, 21, 30, 30), 0, 0.2),
+        ],
+        truth,
+    )
+    assert (result.positives, result.difficult) == (2, 1)
+    assert result.counts() == (2, 1, 0)
+    assert result.counts(0.7) == (1, 1, 1)
+    assert result.counts(0.95) == (0, 0, 2)
+
+
+def test_best_f1_and_its_threshold():
+    truth = [(0, (1, 1, 10, 10), 0, False), (0, (21, 21, 30, 30), 0, False)]
+    result = scene(
+        [
+            (0, (1, 1, 10, 10), 0, 0.9),
+            (0, (21, 21, 30, 30), 0, 0.6),
+            (0, (61, 1, 70, 10), 0, 0.6),
+            (0, (61, 21, 70, 30), 0, 0.1),
+        ],
+        truth,
+    )
+    # 0.9: 2 * 1 / (1 + 2) = 2/3. 0.6 takes both that score it: 2 * 2 / (3 + 2) = 4/5. 0.1: 4/6.
+    assert result.best_f1 == voc.BestF1(pytest.approx(4 / 5), 0.6, pytest.approx(2 / 3), 1.0)
+    assert scene([(0, (61, 1, 70, 10), 0, 0.6)], truth).best_f1 is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(found, truths)
+def test_best_f1_is_the_best_of_all_thresholds(detections, ground_truth):
+    result = voc.evaluate(to_boxes(detections, True), to_boxes(ground_truth, False), 2)
+    for one in result.classes:
+        f1 = {}
+        for threshold in (0.1, 0.5, 0.5001, 0.9):
+            hits, false, missed = one.counts(threshold)
+            f1[threshold] = 2 * hits / max(2 * hits + false + missed, 1)
+        best = one.best_f1
+        if best is None:
+            assert max(f1.values()) == 0
+        else:
+            assert best.f1 == pytest.approx(max(f1.values()))
+            assert f1[best.threshold] == best.f1
+            assert one.counts(best.threshold)[0] / one.positives == best.recall
+    thresholds = result.thresholds(default=0.3)
+    assert thresholds.shape == (2,)
+    assert [t == 0.3 for t in thresholds] == [c.best_f1 is None for c in result.classes]
+
+
+@settings(max_examples=100, deadline=None)
+@given(found, truths)
+def test_assignment_speaks_of_the_detections_in_their_own_order(detections, ground_truth):
+    given_boxes, truth = to_boxes(detections, True), to_boxes(ground_truth, False)
+    assigned = voc.assign(given_boxes, truth, 2)
+    np.testing.assert_array_equal(
+        given_boxes.score[assigned.order], np.sort(given_boxes.score)[::-1]
+    )
+    assert not (assigned.hit & assigned.ignored).any()
+    matched = np.flatnonzero(assigned.truth >= 0)
+    at = assigned.truth[matched]
+    np.testing.assert_array_equal(truth.image[at], given_boxes.image[matched])
+    np.testing.assert_array_equal(truth.label[at], given_boxes.label[matched])
+    hit = assigned.truth[assigned.hit]
+    assert len(set(hit.tolist())) == len(hit)
+    assert not truth.difficult[hit].any()
+    result = voc.evaluate(given_boxes, truth, 2)
+    assert sum(c.counts()[0] for c in result.classes) == assigned.hit.sum()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": np.array([2])}, "labels from 2 to 2; 2 classes allow 0 to 1"),
+        ({"score": np.array([np.nan])}, "score of entry 0 is nan"),
+        ({"score": np.zeros(2)}, "same length"),
+    ],
+)
+def test_what_would_give_wrong_figures_is_refused(change, message):
+    good = to_boxes([(0, (1, 1, 5, 5), 1, 0.5)], True)
+    with pytest.raises(ValueError, match=message):
+        voc.evaluate(replace(good, **change), to_boxes([], False), 2)
 
 
 def test_join_flattens_images_with_and_without_boxes():

@@ -77,6 +77,16 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class BestF1:
+    """The threshold on the score at which F1 is highest: keep what scores at least `threshold`."""
+
+    f1: float
+    threshold: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
 class ClassResult:
     """What one class reached. AP is None when it has no ground truth that counts.
 
@@ -85,7 +95,7 @@ class ClassResult:
         precision, recall: (D,) after each counted detection, by descending score.
         scores: (D,) the score of each of these detections.
         hit: (D,) bool, whether it was a hit.
-        positives: ground truth that is not difficult.
+        positives: ground truth that is not difficult; difficult: the rest of it.
     """
 
     ap: float | None
@@ -95,6 +105,33 @@ class ClassResult:
     scores: Floats
     hit: NDArray[np.bool_]
     positives: int
+    difficult: int = 0
+
+    def counts(self, threshold: float = -np.inf) -> tuple[int, int, int]:
+        """Hits, false positives and misses of the detections that score at least `threshold`."""
+        kept = self.hit[self.scores >= threshold]
+        hits = int(kept.sum())
+        return hits, len(kept) - hits, self.positives - hits
+
+    @property
+    def best_f1(self) -> BestF1 | None:
+        """Highest F1 = 2 hits / (detections + positives) over all thresholds on the score.
+
+        Of equal F1 the highest threshold is taken. None without any hit.
+        """
+        if not self.hit.any():
+            return None
+        # A threshold cannot part equal scores: only the last of each run of them is a choice.
+        choice = np.flatnonzero(np.append(np.diff(self.scores) != 0, True))
+        hits = np.cumsum(self.hit)[choice]
+        f1 = 2 * hits / (choice + 1 + self.positives)
+        at = int(choice[np.argmax(f1)])
+        return BestF1(
+            float(f1.max()),
+            float(self.scores[at]),
+            float(self.precision[at]),
+            float(self.recall[at]),
+        )
 
 
 @dataclass(frozen=True)
@@ -114,43 +151,124 @@ class Result:
         """Mean of the 11-point AP over the classes that have ground truth."""
         return _mean([c.ap_11point for c in self.classes])
 
+    def thresholds(self, default: float) -> Floats:
+        """(K,) threshold of the best F1 of each class; `default` for a class without any hit."""
+        best = [c.best_f1 for c in self.classes]
+        return np.array([default if b is None else b.threshold for b in best], np.float64)
+
 
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [v for v in values if v is not None]
     return float(np.mean(present)) if present else None
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Assignment:
+    """What became of each detection; all arrays in the order of the detections.
+
+    Attributes:
+        order: (D,) indices of the detections by descending score, stable.
+        hit, ignored: (D,) bool; neither: a false positive.
+        truth: (D,) index of the ground truth of its image and class with the largest IoU, -1
+            without one. iou: (D,) that IoU, 0 without one.
+    """
+
+    order: Ints
+    hit: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    truth: Ints
+    iou: Floats
+
+
+def assign(
     detections: Boxes, ground_truth: Boxes, num_classes: int, iou_threshold: float = 0.5
-) -> Result:
-    """AP of each class by the rules above.
+) -> Assignment:
+    """Hit, ignored or false positive for each detection, by the rules above.
 
     Args:
-        detections: with scores; ground_truth: with the difficult flags.
         iou_threshold: a detection whose IoU equals it is a hit, as in the kit.
+
+    Raises:
+        ValueError: arrays of different lengths, a label outside the classes, a score that is
+            no finite number.
     """
+    check(detections, num_classes, "detections")
+    check(ground_truth, num_classes, "ground truth")
     order = np.argsort(-detections.score, kind="stable")
-    label, score = detections.label[order], detections.score[order]
     match = best_match(
-        detections.image[order], detections.box[order], label, ground_truth, num_classes
+        detections.image, detections.box, detections.label, ground_truth, num_classes
     )
     reached = match.iou >= iou_threshold
     ignored = np.zeros(len(order), bool)
     ignored[reached] = ground_truth.difficult[match.index[reached]]
     hit = np.zeros(len(order), bool)
-    claims = np.flatnonzero(reached & ~ignored)
+    claims = order[(reached & ~ignored)[order]]
     # np.unique gives the first, that is the best-scored, claim on each ground truth.
     hit[claims[np.unique(match.index[claims], return_index=True)[1]]] = True
+    return Assignment(order, hit, ignored, match.index, match.iou)
 
+
+def evaluate(
+    detections: Boxes, ground_truth: Boxes, num_classes: int, iou_threshold: float = 0.5
+) -> Result:
+    """AP of each class by the rules above. Arguments and errors as in `assign`.
+
+    Args:
+        detections: with scores; ground_truth: with the difficult flags.
+    """
+    assignment = assign(detections, ground_truth, num_classes, iou_threshold)
+    counted = assignment.order[~assignment.ignored[assignment.order]]
+    by_class = np.argsort(detections.label[counted], kind="stable")
+    counted = counted[by_class]
+    start = np.searchsorted(detections.label[counted], np.arange(num_classes + 1))
+    hit, score = assignment.hit[counted], detections.score[counted]
+
+    difficult = ground_truth.difficult
+    positives = np.bincount(ground_truth.label[~difficult], minlength=num_classes)
+    ignorable = np.bincount(ground_truth.label[difficult], minlength=num_classes)
     results = []
-    counts = np.bincount(ground_truth.label[~ground_truth.difficult], minlength=num_classes)
     for k in range(num_classes):
-        counted = (label == k) & ~ignored
-        results.append(_curve(hit[counted], score[counted], int(counts[k])))
+        part = slice(start[k], start[k + 1])
+        results.append(_curve(hit[part], score[part], int(positives[k]), int(ignorable[k])))
     return Result(tuple(results), iou_threshold)
 
 
-def _curve(hit: NDArray[np.bool_], score: Floats, positives: int) -> ClassResult:
+def take(boxes: Boxes, index: Ints) -> Boxes:
+    """The boxes at `index`, in that order."""
+    return Boxes(
+        boxes.image[index],
+        boxes.box[index],
+        boxes.label[index],
+        boxes.score[index],
+        boxes.difficult[index],
+    )
+
+
+def check(boxes: Boxes, num_classes: int, name: str, num_images: int | None = None) -> None:
+    """Raise ValueError, with `name` in it, for what would give wrong figures silently."""
+    lengths = {len(a) for a in (boxes.image, boxes.box, boxes.label, boxes.score, boxes.difficult)}
+    if len(lengths) > 1:
+        raise ValueError(f"{name}: arrays of {sorted(lengths)} entries; all need the same length")
+    if len(boxes.label) and not 0 <= boxes.label.min() <= boxes.label.max() < num_classes:
+        raise ValueError(
+            f"{name}: labels from {boxes.label.min()} to {boxes.label.max()}; "
+            f"{num_classes} classes allow 0 to {num_classes - 1}"
+        )
+    if (
+        num_images is not None
+        and len(boxes.image)
+        and not (0 <= boxes.image.min() <= boxes.image.max() < num_images)
+    ):
+        raise ValueError(
+            f"{name}: image indices from {boxes.image.min()} to {boxes.image.max()}; "
+            f"there are {num_images} images"
+        )
+    if not np.isfinite(boxes.score).all():
+        at = int(np.flatnonzero(~np.isfinite(boxes.score))[0])
+        raise ValueError(f"{name}: the score of entry {at} is {boxes.score[at]}, not a number")
+
+
+def _curve(hit: NDArray[np.bool_], score: Floats, positives: int, difficult: int) -> ClassResult:
     hits = np.cumsum(hit)
     precision = hits / np.arange(1, len(hit) + 1)
     recall = hits / positives if positives else np.zeros(len(hit))
@@ -158,7 +276,7 @@ def _curve(hit: NDArray[np.bool_], score: Floats, positives: int) -> ClassResult
     if positives:
         ap = average_precision(hit, positives)
         ap_11point = average_precision_11point(hit, positives)
-    return ClassResult(ap, ap_11point, precision, recall, score, hit, positives)
+    return ClassResult(ap, ap_11point, precision, recall, score, hit, positives, difficult)
 
 
 def average_precision(hit: NDArray[np.bool_], positives: int) -> float:
@@ -210,26 +328,41 @@ def best_match(
 
     Of equal IoUs the ground truth that comes first is taken, as in the kit.
     """
-    key = image * num_classes + label
-    gt_key = ground_truth.image * num_classes + ground_truth.label
-    gt_order = np.argsort(gt_key, kind="stable")
-    sorted_key = gt_key[gt_order]
-    start = np.searchsorted(sorted_key, key, side="left")
-    count = np.searchsorted(sorted_key, key, side="right") - start
-    index = np.full(len(key), -1, np.int64)
-    best = np.zeros(len(key))
-    some = np.flatnonzero(count)
-    if not len(some):
-        return Match(index, best)
+    found, truth = pairs(
+        image * num_classes + label, ground_truth.image * num_classes + ground_truth.label
+    )
+    return best_of(found, truth, pair_iou(box[found], ground_truth.box[truth]), len(image))
 
-    count, start = count[some], start[some]
-    segment = np.cumsum(count) - count  # where the pairs of each detection begin
-    pair_gt = gt_order[np.arange(count.sum()) + np.repeat(start - segment, count)]
-    iou = pair_iou(np.repeat(box[some], count, axis=0), ground_truth.box[pair_gt])
-    best[some] = np.maximum.reduceat(iou, segment)
-    position = np.where(iou == np.repeat(best[some], count), np.arange(len(iou)), len(iou))
-    index[some] = pair_gt[np.minimum.reduceat(position, segment)]
+
+def best_of(found: Ints, truth: Ints, iou: Floats, count: int) -> Match:
+    """The pair with the largest IoU of each detection; of equal ones the first.
+
+    Args:
+        found, truth: (P,) as `pairs` returns them; iou: (P,); count: number of detections.
+    """
+    index, best = np.full(count, -1, np.int64), np.zeros(count)
+    if len(found):
+        first = np.flatnonzero(np.diff(found, prepend=-1))  # where each detection's pairs begin
+        some = found[first]
+        best[some] = np.maximum.reduceat(iou, first)
+        position = np.where(iou == best[found], np.arange(len(iou)), len(iou))
+        index[some] = truth[np.minimum.reduceat(position, first)]
     return Match(index, best)
+
+
+def pairs(key: Ints, other: Ints) -> tuple[Ints, Ints]:
+    """All (i, j) with `key[i] == other[j]`, ordered by i, then by j.
+
+    Args:
+        key: (N,), other: (M,). Returns two arrays of equal length: i and j.
+    """
+    order = np.argsort(other, kind="stable")
+    start = np.searchsorted(other[order], key, side="left")
+    count = np.searchsorted(other[order], key, side="right") - start
+    segment = np.cumsum(count) - count
+    i = np.repeat(np.arange(len(key), dtype=np.int64), count)
+    j: Ints = order[np.arange(len(i)) + np.repeat(start - segment, count)]
+    return i, j
 
 
 def pair_iou(a: Floats, b: Floats) -> Floats:
