@@ -77,7 +77,7 @@ def select(
     boxes: Tensor,
     scores: Tensor,
     *,
-    threshold: float,
+    threshold: float | Tensor,
     nms: float | None,
     max_detections: int = 300,
     max_candidates: int = 3000,
@@ -88,7 +88,7 @@ def select(
 
     Args:
         boxes: (A, 4) xyxy in any unit; scores: (A, K), one score a class.
-        threshold: candidates with a lower score are left out.
+        threshold: candidates with a lower score are left out; a number, or (K,), one a class.
         nms: IoU above which the lower-scored box of the same class is suppressed; None keeps all.
         max_candidates: only so many of the best candidates enter the suppression, so that a
             picture never takes long.
@@ -98,7 +98,7 @@ def select(
     """
     num_classes = scores.shape[1]
     flat = scores.flatten()
-    candidates = (flat >= threshold).nonzero().squeeze(1)
+    candidates = (scores >= threshold).flatten().nonzero().squeeze(1)
     order = flat[candidates].argsort(descending=True, stable=True)[:max_candidates]
     candidates = candidates[order]
     labels = candidates % num_classes

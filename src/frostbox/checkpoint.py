@@ -16,9 +16,10 @@ from torch import Tensor
 from frostbox._version import __version__
 from frostbox.errors import CheckpointError, NotFoundError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Written into every file. A reader accepts its own version and older ones, and says of a newer
-one that frostbox must be upgraded; an older one is converted in `_read_header`."""
+one that frostbox must be upgraded. Version 2 added thresholds of classes and the temperature of
+scores; a file of version 1 lacks them and gets the defaults."""
 
 
 def detector_file(path: Path) -> Path:

@@ -42,7 +42,18 @@ Weights = Annotated[str, typer.Option(help="auto, random:SEED, or a local .pth/.
 Size = Annotated[str, typer.Option(help="Network input in pixels: 224, or WIDTHxHEIGHT.")]
 Resize = Annotated[str, typer.Option(help="shrink, crop or letterbox.")]
 Strict = Annotated[bool, typer.Option("--strict", help="A broken photo is an error, not skipped.")]
-Threshold = Annotated[float | None, typer.Option(help="Lowest score shown.", show_default="0.2")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Lowest score shown.", show_default="each class's of the best F1 on val"),
+]
+Split = Annotated[str, typer.Option(help="Name of the image list.")]
+Bootstrap = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.", min=0)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="best.safetensors, the folder of a run, or a .json of COCO results of any tool."
+    ),
+]
 Nms = Annotated[
     str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
 ]
@@ -80,7 +91,7 @@ def demo(
 @app.command()
 def explore(
     data: Data,
-    split: Annotated[str, typer.Option(help="Name of the image list.")] = "train",
+    split: Split = "train",
     json_file: Json = None,
     out: Annotated[Path | None, typer.Option(help="Folder for plots and samples.")] = None,
     classes: Classes = None,
@@ -106,7 +117,7 @@ def extract(
     out: Annotated[Path, typer.Option(help="Folder of the cache.")],
     backbone: Backbone = "efficientnet_lite0",
     size: Size = "224",
-    split: Annotated[str, typer.Option(help="Name of the image list.")] = "train",
+    split: Split = "train",
     views: Annotated[int, typer.Option(help="Views of each image; the second is the flip.")] = 1,
     strides: Annotated[str, typer.Option(help="Feature maps to keep, as in 8,16,32.")] = "32",
     weights: Weights = "auto",
@@ -235,24 +246,60 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="best.safetensors, or the folder of a run.")],
+    model: Model,
     data: Data,
-    split: Annotated[str, typer.Option(help="Name of the image list.")] = "val",
+    split: Split = "val",
     json_file: Json = None,
+    report: Annotated[Path | None, typer.Option(help="Write one HTML page there.")] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option(help="Write the predictions there, as COCO results.")
+    ] = None,
+    bootstrap: Bootstrap = 1000,
+    classes: Classes = None,
     nms: Nms = None,
     score: Score = None,
     device: Device = "auto",
     strict: Strict = False,
 ) -> None:
-    """Measure a detector on a split: AP50 by VOC's rules, and the head's own figures."""
+    """Measure a detector, or predictions of any tool, on a split by VOC's and COCO's rules."""
     from frostbox import reporting
     from frostbox.inference import evaluate as evaluate_model
 
     result = evaluate_model(
-        model, data, split, nms=parse_nms(nms), score=score, device=device, strict=strict
-    )
+        model, data, split, bootstrap=bootstrap, report=report, save_predictions=save_predictions,
+        classes=parse_names(classes), nms=parse_nms(nms), score=score, device=device, strict=strict,
+    )  # fmt: skip
     if json_file != "-":
         reporting.print_evaluation(result)
+    for path in (report, save_predictions):
+        if path is not None:
+            _say(f"written {path}")
+    _write_json(result, json_file)
+
+
+@app.command()
+def compare(
+    a: Model,
+    b: Model,
+    data: Data,
+    split: Split = "val",
+    json_file: Json = None,
+    bootstrap: Annotated[int, typer.Option(help="Resamples of the images.", min=1)] = 1000,
+    classes: Classes = None,
+    nms: Nms = None,
+    device: Device = "auto",
+    strict: Strict = False,
+) -> None:
+    """Which of two detectors is better: both on the same resampled images, class by class."""
+    from frostbox import reporting
+    from frostbox.inference import compare as compare_models
+
+    result = compare_models(
+        a, b, data, split, bootstrap=bootstrap, classes=parse_names(classes), nms=parse_nms(nms),
+        device=device, strict=strict,
+    )  # fmt: skip
+    if json_file != "-":
+        reporting.print_comparison(result)
     _write_json(result, json_file)
 
 
@@ -263,6 +310,9 @@ def predict(
     threshold: Threshold = None,
     nms: Nms = None,
     score: Score = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Scores as probabilities, by val's temperature.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
     json_file: Json = None,
     device: Device = "auto",
@@ -276,7 +326,7 @@ def predict(
         out = Path("predictions")
     found = predict_images(
         model, images, threshold=threshold, nms=parse_nms(nms), score=score, out=out, device=device,
-        strict=strict,
+        calibrated=calibrated, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_predictions(found)

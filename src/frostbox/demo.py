@@ -23,7 +23,6 @@ from frostbox.progress import Progress
 DEMO_VERSION = 1  # of demo.json, which is never read back
 SHEET_IMAGES = 16
 SHEET_COLUMNS = 4
-DISPLAY_THRESHOLD = 0.25
 
 
 def run_demo(
@@ -96,7 +95,7 @@ def write_sheet(detector: Detector, data: Path, path: Path) -> Path:
     """A contact sheet of held-out pictures with detections, ground truth dashed beneath."""
     dataset = load(data, "val", detector.settings.classes)
     images = dataset.photos[:SHEET_IMAGES]
-    found = detector.predict(list(images), threshold=DISPLAY_THRESHOLD)
+    found = detector.predict(list(images))
     pictures = []
     for image, detections in zip(images, found, strict=True):
         assert image.photo is not None

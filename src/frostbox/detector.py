@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from frostbox import backbones
 from frostbox._version import __version__
-from frostbox.boxes import select
 from frostbox.checkpoint import FORMAT_VERSION, detector_file, read_file, under, weights_origin
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.photos import read_image, rgb_array
@@ -34,32 +33,12 @@ from frostbox.detections import Detections
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
 from frostbox.features.engine import Engine, create_engine
 from frostbox.heads import FeatureSpec, Head, create_head, settings_of
+from frostbox.selection import Selection
 
 Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
 _LOG = logging.getLogger("frostbox")
 _BATCH = 16
 _FEW = 8  # below this many pictures, compiling a faster engine costs more than it saves
-
-
-@dataclass(frozen=True)
-class Selection:
-    """How dense predictions become detections.
-
-    Attributes:
-        threshold: lowest score that is kept.
-        nms: IoU above which the lower-scored box of a class is suppressed; None keeps all.
-        max_detections: at most so many in an image.
-    """
-
-    threshold: float = 0.2
-    nms: float | None = 0.5
-    max_detections: int = 300
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise SettingsError(f"threshold is {self.threshold}: it must lie between 0 and 1")
-        if self.nms is not None and not 0 <= self.nms <= 1:
-            raise SettingsError(f"nms is {self.nms}: it must lie between 0 and 1, or be none")
 
 
 @dataclass(frozen=True)
@@ -76,7 +55,7 @@ class Settings:
     classes: tuple[str, ...]
     size: tuple[int, int]
     resize: str = "shrink"
-    selection: Selection = Selection()
+    selection: Selection = field(default_factory=Selection)
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,7 +99,8 @@ class Detector(nn.Module):
 
         Args:
             images: see the class. A 4-D tensor or array counts as a list.
-            selection: `threshold`, `nms`, `max_detections` in place of the stored ones.
+            selection: `threshold`, `nms`, `max_detections`, `calibrated` in place of the stored
+                ones; without a threshold each class has its own where training measured one.
 
         Raises:
             NotFoundError, DataError: a path that does not exist or cannot be decoded.
@@ -144,7 +124,7 @@ class Detector(nn.Module):
         Yields:
             The position in `images`, and what was found there.
         """
-        chosen = replace(self.settings.selection, **selection)
+        chosen = self.settings.selection.changed(**selection)
         for rows, maps, geometries in self.feature_stream(images, skip=skip):
             yield from zip(rows, self.detections(maps, geometries, chosen), strict=True)
 
@@ -156,13 +136,7 @@ class Detector(nn.Module):
         dense_boxes, dense_scores = (t.cpu() for t in self.decode(maps))
         found = []
         for boxes, scores, g in zip(dense_boxes, dense_scores, geometries, strict=True):
-            kept, score, label = select(
-                boxes,
-                scores,
-                threshold=selection.threshold,
-                nms=selection.nms,
-                max_detections=selection.max_detections,
-            )
+            kept, score, label = selection.choose(boxes, scores)
             pixels = g.invert(kept * kept.new_tensor(g.output * 2))
             width, height = g.original
             pixels[:, 0::2] = pixels[:, 0::2].clamp(0, width)
@@ -252,7 +226,7 @@ class Detector(nn.Module):
                     + (f"has {' and '.join(choices)}" if choices else "has no choice of score")
                 )
             self.head.settings = replace(self.head.settings, score=score)  # type: ignore[call-overload]
-        chosen = replace(self.settings.selection, **selection)
+        chosen = self.settings.selection.changed(**selection)
         self.settings = replace(self.settings, selection=chosen)
         return self
 
@@ -288,11 +262,7 @@ class Detector(nn.Module):
                 "mean": b.mean,
                 "std": b.std,
             },
-            "selection": {
-                "threshold": s.selection.threshold,
-                "nms": s.selection.nms,
-                "max_detections": s.selection.max_detections,
-            },
+            "selection": s.selection.to_dict(),
             "training": dict(s.training),
         }
         contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
@@ -352,7 +322,7 @@ class Detector(nn.Module):
             classes=tuple(header["classes"]),
             size=size,
             resize=header["preprocessing"]["resize"],
-            selection=Selection(**header["selection"]),
+            selection=Selection.from_dict(header["selection"]),
             training=header["training"],
         )
         return cls(backbone, head, header["head"]["name"], settings)

@@ -11,18 +11,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.data.targets import targets
 from frostbox.detections import Detections
-from frostbox.detector import Detector, Selection
+from frostbox.detector import Detector
 from frostbox.errors import DataError
 from frostbox.features.cache import FeatureCache
 from frostbox.metrics import voc
+from frostbox.metrics.calibration import fit_temperature, outcomes
 from frostbox.progress import Progress
+from frostbox.selection import Selection
 
 AP_THRESHOLD = 0.001
 AP_MAX_DETECTIONS = 300
+CALIBRATION_FLOOR = 0.05
 _BATCH = 64
 
 
@@ -42,8 +46,8 @@ class Predictions:
 
 def ap_selection(detector: Detector) -> Selection:
     """The detector's own NMS with the threshold and the limit of AP."""
-    return replace(
-        detector.settings.selection, threshold=AP_THRESHOLD, max_detections=AP_MAX_DETECTIONS
+    return detector.settings.selection.changed(
+        threshold=AP_THRESHOLD, max_detections=AP_MAX_DETECTIONS, calibrated=False
     )
 
 
@@ -130,27 +134,43 @@ class _Figures:
         return {name: float(v.mean()) for name, v in joined.items() if len(v)}
 
 
-def score(predictions: Predictions, dataset: DetectionSet) -> dict[str, Any]:
+def detection_arrays(predictions: Predictions) -> voc.Boxes:
+    """All detections as the metrics take them; `image` indexes `predictions.images`."""
+    found = predictions.found
+    return voc.Boxes.join(
+        [d.boxes for d in found], [d.labels for d in found], scores=[d.scores for d in found]
+    )
+
+
+def truth_arrays(images: Sequence[ImageAnnotation], dataset: DetectionSet) -> voc.Boxes:
+    """All objects of these images as the metrics take them."""
+    return voc.Boxes.join(
+        [np.array([o.box for o in i.objects]).reshape(-1, 4) for i in images],
+        [np.array([dataset.label(o) for o in i.objects], np.int64) for i in images],
+        difficult=[np.array([o.difficult for o in i.objects], bool) for i in images],
+    )
+
+
+def voc_result(predictions: Predictions, dataset: DetectionSet) -> voc.Result:
+    """The VOC rule at IoU 0.5 on these predictions."""
+    truth = truth_arrays(predictions.images, dataset)
+    return voc.evaluate(detection_arrays(predictions), truth, len(dataset.classes))
+
+
+def score(
+    predictions: Predictions, dataset: DetectionSet, result: voc.Result | None = None
+) -> dict[str, Any]:
     """AP50 by both VOC rules, per class and mean, and the head's figures. JSON-ready.
 
     Keys: `images`, `missing_photos`, `skipped_photos`, `ap50`, `ap50_11point`, `ap50_per_class`,
     `ap50_11point_per_class`, `rule`, and the head's figures. AP lies in [0, 1]; null for a class
     without ground truth.
+
+    Args:
+        result: of `voc_result`, when it has been computed already.
     """
-    found, images = predictions.found, predictions.images
-    result = voc.evaluate(
-        voc.Boxes.join(
-            [d.boxes for d in found],
-            [d.labels for d in found],
-            scores=[d.scores for d in found],
-        ),
-        voc.Boxes.join(
-            [np.array([o.box for o in i.objects]).reshape(-1, 4) for i in images],
-            [np.array([dataset.label(o) for o in i.objects], np.int64) for i in images],
-            difficult=[np.array([o.difficult for o in i.objects], bool) for i in images],
-        ),
-        len(dataset.classes),
-    )
+    result = result or voc_result(predictions, dataset)
+    images = predictions.images
     named = list(zip(dataset.classes, result.classes, strict=True))
     return {
         "split": dataset.split,
@@ -172,3 +192,42 @@ def score(predictions: Predictions, dataset: DetectionSet) -> dict[str, Any]:
         },
         **predictions.figures,
     }
+
+
+def fitted_selection(
+    selection: Selection, predictions: Predictions, dataset: DetectionSet
+) -> tuple[Selection, dict[str, Any]]:
+    """The selection with what these predictions teach, to be called with those on val.
+
+    Each class gets the threshold of its best F1 (a class without any hit keeps the general one),
+    and scores get a temperature.
+
+    Returns:
+        The selection, and JSON-ready `calibration`: temperature, ECE before and after.
+    """
+    detections, truth = detection_arrays(predictions), truth_arrays(predictions.images, dataset)
+    result = voc.evaluate(detections, truth, len(dataset.classes))
+    fitted = fit_temperature(*calibration_outcomes(detections, truth, len(dataset.classes)))
+    chosen = replace(
+        selection,
+        class_thresholds=tuple(float(t) for t in result.thresholds(selection.threshold)),
+        temperature=fitted.temperature,
+    )
+    return chosen, {
+        "temperature": fitted.temperature,
+        "ece_before": fitted.ece_before,
+        "ece_after": fitted.ece_after,
+        "score_floor": CALIBRATION_FLOOR,
+    }
+
+
+def calibration_outcomes(
+    detections: voc.Boxes, truth: voc.Boxes, num_classes: int
+) -> tuple[voc.Floats, NDArray[np.bool_]]:
+    """Scores and hits of the detections that calibration is measured on.
+
+    Those below CALIBRATION_FLOOR are left out: there are so many of them, and all wrong, that they
+    would hide everything else.
+    """
+    shown = voc.take(detections, np.flatnonzero(detections.score >= CALIBRATION_FLOOR))
+    return outcomes(shown, voc.assign(shown, truth, num_classes))

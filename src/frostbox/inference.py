@@ -1,8 +1,9 @@
-"""What `evaluate` and `predict` do from end to end, with a finished detector."""
+"""What `evaluate`, `compare` and `predict` do from end to end, with a finished detector."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,72 @@ from PIL import Image
 from rich.console import Console
 
 from frostbox import evaluation
+from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes, read_image
 from frostbox.data.voc import load
 from frostbox.detector import Detector
-from frostbox.inputs import check_targets, find_images, unique_names
+from frostbox.errors import SettingsError
+from frostbox.evaluation import Predictions
+from frostbox.inputs import check_not_folders, check_targets, find_images, unique_names
+from frostbox.predictions import read_predictions, write_predictions
 from frostbox.progress import Progress
+from frostbox.suite import compare as paired
+from frostbox.suite import measure
 from frostbox.training import resolve_device
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Predictions of a split with the data set that they are of, and their model if there is one.
+
+    `outside` counts the detections of a file that belong to other images.
+    """
+
+    predictions: Predictions
+    dataset: DetectionSet
+    detector: Detector | None
+    outside: int = 0
+
+
+def judge(
+    model: str | Path,
+    data: str | Path,
+    split: str = "val",
+    *,
+    classes: tuple[str, ...] | None = None,
+    nms: Mapping[str, float | None] | None = None,
+    score: str | None = None,
+    device: str = "auto",
+    strict: bool = False,
+    console: Console | None = None,
+) -> Judged:
+    """Predictions of a detector, or of a file in the format of COCO's results (.json).
+
+    Args:
+        classes: names in label order, for a file; a detector brings its own.
+        nms: {"nms": IoU or None} in place of the detector's own; {} for its own.
+        score: "product" or "objectness", for a head that has the choice.
+        strict: a broken photo is an error, not left out and counted.
+    """
+    if Path(model).suffix.lower() == ".json":
+        if nms or score:
+            raise SettingsError(
+                f"{model} holds finished detections: --nms and --score need a model"
+            )
+        dataset = load(data, split, classes)
+        predictions, outside = read_predictions(Path(model), dataset)
+        return Judged(predictions, dataset, None, outside)
+    detector = Detector.load(model, resolve_device(device))
+    if classes is not None and classes != detector.settings.classes:
+        raise SettingsError(
+            f"{model} knows the classes {', '.join(detector.settings.classes)}: leave --classes out"
+        )
+    detector = detector.configured(score=score, **(nms or {}))
+    dataset = load(data, split, detector.settings.classes, require_photos=True)
+    dataset = check_photo_sizes(dataset)
+    progress = Progress(console or Console(stderr=True))
+    predictions = evaluation.predict_photos(detector, dataset, progress, strict=strict)
+    return Judged(predictions, dataset, detector)
 
 
 def evaluate(
@@ -23,26 +84,67 @@ def evaluate(
     data: str | Path,
     split: str = "val",
     *,
-    nms: Mapping[str, float | None] | None = None,
-    score: str | None = None,
-    device: str = "auto",
-    strict: bool = False,
-    console: Console | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    report: str | Path | None = None,
+    save_predictions: str | Path | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Score a detector on the photos of a split; the keys are those of `evaluation.score`.
+    """Score a detector, or a file of predictions, on a split; the keys are those of `measure`.
 
     Args:
-        nms: {"nms": IoU or None} in place of the detector's own; {} for its own.
-        score: "product" or "objectness", for a head that has the choice.
-        strict: a broken photo is an error, not left out and counted.
+        model: a detector's file, the folder of its run, or a .json of COCO results.
+        bootstrap: resamples of the images for the intervals; 0 for none.
+        report: write one self-contained HTML page there.
+        save_predictions: write the predictions there, as COCO results.
+        options: of `judge`.
     """
-    detector = Detector.load(model, resolve_device(device))
-    detector = detector.configured(score=score, **(nms or {}))
-    dataset = load(data, split, detector.settings.classes, require_photos=True)
-    dataset = check_photo_sizes(dataset)
-    progress = Progress(console or Console(stderr=True))
-    predictions = evaluation.predict_photos(detector, dataset, progress, strict=strict)
-    return evaluation.score(predictions, dataset)
+    check_not_folders(report, save_predictions)
+    judged = judge(model, data, split, **options)
+    measured = measure(judged.predictions, judged.dataset, bootstrap=bootstrap, seed=seed)
+    if save_predictions is not None:
+        write_predictions(judged.predictions, Path(save_predictions))
+    if report is not None:
+        from frostbox.report.fill import write_evaluation_report
+
+        write_evaluation_report(Path(report), measured, judged.detector, Path(model))
+    return {**measured.figures, "detections_of_other_images": judged.outside}
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    data: str | Path,
+    split: str = "val",
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> dict[str, Any]:
+    """Which of two models, or files of predictions, is better on a split; keys of `suite.compare`.
+
+    Raises:
+        SettingsError: models with different classes, or figures of different images.
+    """
+    first = judge(a, data, split, **options)
+    names = first.dataset.classes
+    if first.detector is not None and Path(b).suffix.lower() == ".json":
+        options = {**options, "classes": names}
+    second = judge(b, data, split, **options)
+    if second.dataset.classes != names:
+        raise SettingsError(
+            f"{a} knows the classes {', '.join(names)} and {b} {', '.join(second.dataset.classes)}:"
+            " only detectors of the same classes in the same order can be compared"
+        )
+    ids = [{i.image_id for i in j.predictions.images} for j in (first, second)]
+    if ids[0] != ids[1]:
+        raise SettingsError(
+            f"{a} was scored on {len(ids[0])} images and {b} on {len(ids[1])}: predict the same "
+            "images with both"
+        )
+    return {"a": str(a), "b": str(b)} | paired(
+        first.predictions, second.predictions, first.dataset, bootstrap=bootstrap, seed=seed
+    )
 
 
 def predict(
@@ -52,6 +154,7 @@ def predict(
     threshold: float | None = None,
     nms: Mapping[str, float | None] | None = None,
     score: str | None = None,
+    calibrated: bool = False,
     out: str | Path | None = None,
     device: str = "auto",
     strict: bool = False,
@@ -61,13 +164,19 @@ def predict(
 
     A photo that cannot be decoded is named and left out, unless `strict`, or it is the only one.
 
+    Args:
+        threshold: lowest score; None for the detector's own, a class's of the best F1 on val.
+        calibrated: divide the scores' logits by the temperature that was fitted on val.
+
     Returns:
         One `{image, width, height, detections}` a picture.
 
     Raises:
         SettingsError: an annotated picture would overwrite one of the inputs.
     """
-    changed = {} if threshold is None else {"threshold": threshold}
+    changed: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
+    if calibrated:
+        changed["calibrated"] = True
     detector = Detector.load(model, resolve_device(device))
     detector = detector.configured(score=score, **changed, **(nms or {}))
     paths = find_images(images)

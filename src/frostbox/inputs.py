@@ -49,6 +49,18 @@ def check_targets(inputs: Sequence[Path], targets: Sequence[Path]) -> None:
             )
 
 
+def check_not_folders(*targets: str | Path | None) -> None:
+    """Raise SettingsError, before any work, for a file to be written that cannot be."""
+    for target in targets:
+        if target is None:
+            continue
+        path = Path(target)
+        if path.is_dir():
+            raise SettingsError(f"{path} is a folder: give the name of a file")
+        if not path.parent.is_dir():
+            raise SettingsError(f"{path.parent} does not exist: make the folder first")
+
+
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """A file name ending in .jpg for each picture; equal stems get a number."""
     taken: set[str] = set()

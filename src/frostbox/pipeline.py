@@ -135,10 +135,14 @@ def train_run(
         settings.head,
         Settings(train_set.classes, settings.size, settings.resize),
     )
-    measured = None
+    measured = calibration = None
     if val_set:
         predictions = evaluation.predict_cache(detector, caches[1], val_set)
         measured = evaluation.score(predictions, val_set)
+        selection, calibration = evaluation.fitted_selection(
+            detector.settings.selection, predictions, val_set
+        )
+        detector.settings = replace(detector.settings, selection=selection)
     seconds["evaluate"] = time.perf_counter() - started
 
     summary = {
@@ -170,6 +174,7 @@ def train_run(
         },
         "metrics": fitted.metrics,
         "evaluation": measured,
+        "calibration": calibration,
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "environment": environment(fitted.device),
     }

@@ -87,16 +87,132 @@ def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
-    """AP per class and mean, by both rules, and the head's figures."""
+    """AP per class and mean, by VOC's rules and COCO's, and all that explains them.
+
+    `result` is that of `evaluation.score` or, with more to print, of `suite.measure`.
+    """
     console = stdout()
-    console.print(ap_table([(f"AP50 on {result['split']}", result)], result["objects_per_class"]))
+    whole = "coco" in result
+    title = f"AP50 on {result['split']}"
+    if whole:
+        console.print(_class_table(title, result))
+    else:
+        console.print(ap_table([(title, result)], result["objects_per_class"]))
     console.print(RULE)
+    if whole:
+        _print_suite(console, result)
     for name, text in _FIGURES.items():
         if name in result:
             console.print(f"{text}: {result[name]:.4f}")
     missing = result["missing_photos"]
     left_out = f"; {missing} without photo left out" if missing else ""
     console.print(f"{result['images']} images{left_out}")
+    if result.get("detections_of_other_images"):
+        console.print(f"{result['detections_of_other_images']} detections of other images left out")
+
+
+def _class_table(title: str, result: Mapping[str, Any]) -> Table:
+    intervals = result["intervals"]
+    table = Table()
+    for name in ("class", "objects", title, "interval", "11-point", "best F1", "at score"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, count in result["objects_per_class"].items():
+        best = result["best_f1_per_class"][name]
+        table.add_row(
+            name,
+            str(count),
+            percent(result["ap50_per_class"][name]),
+            _range(intervals["ap50_per_class"][name]) if intervals else "",
+            percent(result["ap50_11point_per_class"][name]),
+            percent(best["f1"]) if best else "-",
+            f"{best['threshold']:.3f}" if best else "-",
+        )
+    table.add_section()
+    table.add_row(
+        "mean",
+        str(sum(result["objects_per_class"].values())),
+        percent(result["ap50"]),
+        _range(intervals["ap50"]) if intervals else "",
+        percent(result["ap50_11point"]),
+    )
+    if not intervals:
+        table.columns.pop(3)
+    return table
+
+
+def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
+    intervals, coco = result["intervals"], result["coco"]
+    if intervals:
+        console.print(
+            f"intervals: {100 * intervals['confidence']:.0f} % of {intervals['resamples']} "
+            "bootstrap resamples of the images; 11-point AP50 "
+            f"{_range(intervals['ap50_11point'])}, "
+            f"COCO AP {_range(intervals['coco_ap'])}"
+        )
+    console.print(
+        f"COCO (101 points, at most 100 detections an image and class, difficult ignored): "
+        f"AP {percent(coco['ap'])}, AP50 {percent(coco['ap50'])}, AP75 {percent(coco['ap75'])}, "
+        f"small {percent(coco['ap_small'])}, medium {percent(coco['ap_medium'])}, "
+        f"large {percent(coco['ap_large'])}, AR100 {percent(coco['ar100'])}"
+    )
+    costs = ", ".join(
+        f"{kind} {percent(e['ap_cost'])} ({e['count']})" for kind, e in result["errors"].items()
+    )
+    console.print(f"AP50 that each kind of error costs (how often): {costs}")
+    ece = result["ece"]
+    if ece is not None:
+        floor = result["calibration"]["score_floor"]
+        console.print(f"expected calibration error of scores from {floor} on: {ece:.3f}")
+    for key, text in (("ap50_by_size", "size"), ("ap50_by_objects", "objects in the image")):
+        parts = ", ".join(f"{name} {percent(s['ap50'])}" for name, s in result[key].items())
+        console.print(f"AP50 by {text}: {parts}")
+    if result["suspected_labels"]:
+        console.print(
+            f"{len(result['suspected_labels'])} annotations to look at (--json and --report have "
+            "them): confident detections contradict them"
+        )
+
+
+def print_comparison(result: Mapping[str, Any]) -> None:
+    """Difference of two models, class by class, with interval and probability."""
+    console = stdout()
+    console.print(f"A {result['a']}\nB {result['b']}", highlight=False)
+    table = Table()
+    for name in ("class", "A", "B", "A - B", "interval", "A better"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, one in result["ap50"]["per_class"].items():
+        table.add_row(name, *_comparison_cells(one))
+    table.add_section()
+    for rule, text in (("ap50", "mean AP50"), ("ap50_11point", "11-point"), ("coco_ap", "COCO AP")):
+        table.add_row(text, *_comparison_cells(result[rule]["mean"]))
+    console.print(table)
+    console.print(RULE)
+    console.print(
+        f"paired bootstrap: {result['resamples']} resamples of the {result['images']} images of "
+        f"{result['split']}, the same for both; intervals hold {100 * result['confidence']:.0f} %; "
+        "'A better' is the share of resamples in which it is"
+    )
+
+
+def _comparison_cells(one: Mapping[str, float | None]) -> list[str]:
+    if one["difference"] is None:
+        return ["-"] * 5
+    interval = [one["low"], one["high"]]
+    return [
+        percent(one["a"]),
+        percent(one["b"]),
+        f"{100 * one['difference']:+.1f}",
+        _range(interval, sign=True),
+        percent(one["probability"]),
+    ]
+
+
+def _range(interval: Sequence[float | None], *, sign: bool = False) -> str:
+    low, high = interval
+    if low is None or high is None:
+        return "-"
+    plus = "+" if sign else ""
+    return f"{100 * low:{plus}.1f} to {100 * high:{plus}.1f}"
 
 
 def ap_table(columns: Sequence[tuple[str, Mapping[str, Any]]], objects: Mapping[str, int]) -> Table:

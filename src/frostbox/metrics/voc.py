@@ -229,7 +229,7 @@ def evaluate(
     results = []
     for k in range(num_classes):
         part = slice(start[k], start[k + 1])
-        results.append(_curve(hit[part], score[part], int(positives[k]), int(ignorable[k])))
+        results.append(curve(hit[part], score[part], int(positives[k]), int(ignorable[k])))
     return Result(tuple(results), iou_threshold)
 
 
@@ -268,7 +268,12 @@ def check(boxes: Boxes, num_classes: int, name: str, num_images: int | None = No
         raise ValueError(f"{name}: the score of entry {at} is {boxes.score[at]}, not a number")
 
 
-def _curve(hit: NDArray[np.bool_], score: Floats, positives: int, difficult: int) -> ClassResult:
+def curve(hit: NDArray[np.bool_], score: Floats, positives: int, difficult: int) -> ClassResult:
+    """Precision, recall and AP of (D,) counted detections by descending score.
+
+    Args:
+        positives: objects that count; difficult: those that do not.
+    """
     hits = np.cumsum(hit)
     precision = hits / np.arange(1, len(hit) + 1)
     recall = hits / positives if positives else np.zeros(len(hit))
