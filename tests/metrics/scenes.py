@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from frostbox.metrics.voc import Boxes
@@ -45,3 +47,16 @@ def random_scene(
     )
     truth = Boxes(image, box.astype(float), label, np.ones(count), rng.random(count) < difficult)
     return detections, truth
+
+
+def boxes(
+    rows: Sequence[tuple[int, Sequence[float], int, float]], difficult: Sequence[bool] | None = None
+) -> Boxes:
+    """Rows `(image, box, label, score)` as Boxes."""
+    return Boxes(
+        image=np.array([r[0] for r in rows], int),
+        box=np.array([r[1] for r in rows], float).reshape(-1, 4),
+        label=np.array([r[2] for r in rows], int),
+        score=np.array([r[3] for r in rows], float),
+        difficult=np.zeros(len(rows), bool) if difficult is None else np.array(difficult),
+    )

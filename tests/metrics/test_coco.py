@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from frostbox.metrics import coco, voc
-from tests.metrics.scenes import random_scene
+from tests.metrics.scenes import boxes, random_scene
 
 NAMES = ("cat", "dog", "hen")
 SIZES = [(200, 200)] * 12
@@ -102,17 +102,6 @@ def test_the_adapter_equals_pycocotools_with_difficult_objects_ignored(seed):
     ours = [getattr(summary, name) for name in coco.Summary.__dataclass_fields__][:-1]
     expected = [None if value < 0 else pytest.approx(value, abs=1e-9) for value in theirs]
     assert ours == expected
-
-
-def boxes(rows, difficult=None):
-    """[(image, box, label, score)] as Boxes."""
-    return voc.Boxes(
-        image=np.array([r[0] for r in rows], int),
-        box=np.array([r[1] for r in rows], float).reshape(-1, 4),
-        label=np.array([r[2] for r in rows], int),
-        score=np.array([r[3] for r in rows], float),
-        difficult=np.zeros(len(rows), bool) if difficult is None else np.array(difficult),
-    )
 
 
 def evaluate(detections, truth, sizes=((200, 200),)):

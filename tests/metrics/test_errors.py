@@ -9,7 +9,7 @@ import pytest
 
 from frostbox.metrics import coco, errors, voc
 from frostbox.metrics.errors import State, TruthState
-from tests.metrics.scenes import random_scene
+from tests.metrics.scenes import boxes, random_scene
 
 
 def iou(a, b):
@@ -91,6 +91,20 @@ def test_account_names_the_object_that_the_state_is_about():
     assert sorted(hits) == np.flatnonzero(account.state == State.HIT).tolist()
 
 
+def test_thresholds_may_differ_by_class():
+    detections, truth = random_scene(7)
+    thresholds = np.array([0.2, 0.5, 2.0])
+    account = errors.account(detections, truth, 3, thresholds)
+    below = account.state == State.BELOW
+    np.testing.assert_array_equal(below, detections.score < thresholds[detections.label])
+    matrix = coco.Evaluation(detections, truth, [(200, 200)] * 12, ("a", "b", "c")).confusion(
+        thresholds
+    )
+    assert matrix[:, :3].sum() == (~below & (account.state != State.IGNORED)).sum()
+    assert matrix[:, 2].sum() == 0
+    assert matrix[:3].sum() == (~truth.difficult).sum()
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_counts_equal_hotcocos_where_the_matching_rules_coincide(seed):
     # One object an image and class, no difficult ones, no equal scores.
@@ -124,17 +138,6 @@ def test_counts_equal_hotcocos_where_the_matching_rules_coincide(seed):
 # --- worked by hand ------------------------------------------------------------------------------
 
 SQUARE, FAR = (0, 0, 10, 10), (50, 50, 60, 60)
-
-
-def boxes(rows, difficult=None):
-    """[(image, box, label, score)] as Boxes."""
-    return voc.Boxes(
-        image=np.array([r[0] for r in rows], int),
-        box=np.array([r[1] for r in rows], float).reshape(-1, 4),
-        label=np.array([r[2] for r in rows], int),
-        score=np.array([r[3] for r in rows], float),
-        difficult=np.zeros(len(rows), bool) if difficult is None else np.array(difficult),
-    )
 
 
 def cost(found, truth, classes=1):

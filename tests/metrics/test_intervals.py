@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from frostbox.metrics import coco, coco_match, intervals, voc
-from tests.metrics.scenes import random_scene
+from tests.metrics.scenes import boxes, random_scene
 
 RULES = ("ap50", "ap50_11point", "coco_ap")
 
 
-def repeat(boxes, weights):
+def repeat(part, weights):
     """Each image `weights` times under fresh indices, the boxes of equal images side by side."""
     first = np.cumsum(weights) - weights
-    times = weights[boxes.image]
+    times = weights[part.image]
     index = np.repeat(np.arange(len(times)), times)
     copy = np.arange(len(index)) - np.repeat(np.cumsum(times) - times, times)
-    taken = voc.take(boxes, index)
+    taken = voc.take(part, index)
     image = first[taken.image] + copy
     return voc.Boxes(image, taken.box, taken.label, taken.score, taken.difficult)
 
@@ -29,7 +29,7 @@ def test_weighted_ap_equals_the_ap_of_repeated_images(seed):
     weights = np.random.default_rng(seed).integers(0, 4, (12, 3)).astype(np.int32)
     found = intervals.weighted_ap(detections, truth, 3, weights)
     for column in range(3):
-        repeated = [repeat(boxes, weights[:, column]) for boxes in (detections, truth)]
+        repeated = [repeat(part, weights[:, column]) for part in (detections, truth)]
         result = voc.evaluate(*repeated, 3)
         for k, one in enumerate(result.classes):
             nan = float("nan")
@@ -43,7 +43,7 @@ def test_weighted_coco_ap_equals_hotcoco_on_repeated_images(seed):
     detections, truth = random_scene(seed, levels=100_000)
     weights = np.random.default_rng(seed).integers(0, 3, (12, 1)).astype(np.int32)
     found = intervals.weighted_ap(detections, truth, 3, weights, ("coco_ap",))["coco_ap"][0]
-    repeated = [repeat(boxes, weights[:, 0]) for boxes in (detections, truth)]
+    repeated = [repeat(part, weights[:, 0]) for part in (detections, truth)]
     sizes = [(200, 200)] * int(weights.sum())
     expected = coco.Evaluation(*repeated, sizes, ("a", "b", "c")).class_ap
     assert found.tolist() == pytest.approx(
@@ -98,6 +98,19 @@ def test_a_class_without_objects_has_no_interval():
     two = intervals.bootstrap(detections, truth, 2, 12, rules=RULES, resamples=20)
     assert found["coco_ap"].mean == two["coco_ap"].mean
     assert found["ap50"].mean == two["ap50"].mean
+
+
+def test_a_class_that_no_resample_holds_has_a_value_and_no_bounds():
+    # One object in one of 400 images: some single resample does not hold that image.
+    one = boxes([(7, (0, 0, 9, 9), 0, 0.9)])
+    for seed in range(20):
+        found = intervals.bootstrap(one, one, 1, 400, resamples=1, seed=seed)["ap50"].mean
+        assert found.value == 1.0
+        if found.low is None:
+            both = intervals.compare(one, one, one, 1, 400, resamples=1, seed=seed)["ap50"].mean
+            assert both.probability is None
+            return
+    pytest.fail("every resample held the image")
 
 
 def test_comparison_of_a_model_with_itself_and_with_a_worse_one():

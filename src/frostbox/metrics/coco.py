@@ -152,22 +152,26 @@ class Evaluation:
         found = self._evaluator.slice_by(wanted)
         return {name: _summary(found[name], found[name]["num_images"]) for name in groups}
 
-    def confusion(self, score_threshold: float, iou_threshold: float = 0.5) -> NDArray[np.int64]:
+    def confusion(
+        self, score_threshold: float | Floats, iou_threshold: float = 0.5
+    ) -> NDArray[np.int64]:
         """Who is taken for whom: (K + 1, K + 1), rows ground truth, columns detections.
+
+        `score_threshold` is one number or (K,) one a class.
 
         Detections are matched by descending score to the free object with the largest IoU, of
         any class. The last column counts objects that nothing was matched to, the last row
         detections that lie on nothing. Difficult objects and what is ignored on them are left out.
         """
-        kept = voc.assign(
-            self.detections, self.ground_truth, len(self.class_names), iou_threshold
-        ).ignored
+        classes = len(self.class_names)
+        ignored = voc.assign(self.detections, self.ground_truth, classes, iou_threshold).ignored
+        shown = voc.above(self.detections, score_threshold, classes) & ~ignored
         evaluator = self._compare(
-            voc.take(self.detections, np.flatnonzero(~kept)),
+            voc.take(self.detections, np.flatnonzero(shown)),
             voc.take(self.ground_truth, np.flatnonzero(~self.ground_truth.difficult)),
         )
         found = evaluator.confusion_matrix(
-            iou_thr=iou_threshold, max_det=len(self.detections.image) + 1, min_score=score_threshold
+            iou_thr=iou_threshold, max_det=len(self.detections.image) + 1
         )
         return np.asarray(found["matrix"], np.int64)
 

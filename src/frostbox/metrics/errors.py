@@ -103,18 +103,22 @@ def account(
     detections: Boxes,
     ground_truth: Boxes,
     num_classes: int,
-    score_threshold: float = 0.0,
+    score_threshold: float | Floats = 0.0,
     *,
     foreground: float = 0.5,
     background: float = 0.1,
 ) -> Account:
     """The state of each detection that scores at least `score_threshold`, and of each object.
 
+    Args:
+        score_threshold: one for all, or (K,) one a class, as `voc.Result.thresholds` gives.
+        foreground, background: TIDE's t_f and t_b.
+
     Raises:
         ValueError: as `voc.assign`.
     """
     assigned = voc.assign(detections, ground_truth, num_classes, foreground)
-    shown = detections.score >= score_threshold
+    shown = voc.above(detections, score_threshold, num_classes)
     other = _best_other_class(detections, ground_truth)
 
     state = np.full(len(shown), State.BOTH, np.int8)

@@ -4,7 +4,8 @@ Images are drawn with replacement, as many as there are (Efron and Tibshirani, "
 the Bootstrap", 1993, chapter 13: percentile intervals). A drawn image brings all of its objects and
 detections, as often as it was drawn. What is matched to what stays the same then, and so does the
 order of the scores; only the weights of the images change. So matching is done once, and the AP of
-all resamples comes from cumulative sums of weights at the detections that are hits.
+all resamples comes from cumulative sums of weights at the detections that are hits. With few images
+such intervals are a little too narrow.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _BLOCK = 128  # resamples at a time: the rows that are gathered stay in the proc
 class Interval:
     """A figure on all images, and the interval that holds `confidence` of the resamples.
 
-    None where no image has ground truth of the class.
+    None where no image has ground truth of the class, and bounds None where no resample has.
     """
 
     value: float | None
@@ -194,18 +195,22 @@ def _sampled(
 def _interval(column: Floats, confidence: float) -> Interval:
     if np.isnan(column[0]):
         return Interval(None, None, None)
-    outside = (1 - confidence) / 2
     # A resample without any object of the class has no AP and is left out.
-    low, high = np.nanquantile(column[1:], [outside, 1 - outside])
+    known = column[1:][~np.isnan(column[1:])]
+    if not len(known):
+        return Interval(float(column[0]), None, None)
+    outside = (1 - confidence) / 2
+    low, high = np.quantile(known, [outside, 1 - outside])
     return Interval(float(column[0]), float(low), float(high))
 
 
 def _difference(a: Floats, b: Floats, confidence: float) -> Difference:
     if np.isnan(a[0]):
         return Difference(None, None, Interval(None, None, None), None)
-    known = ~np.isnan(a[1:])
-    better = (a[1:] > b[1:])[known].mean() + 0.5 * (a[1:] == b[1:])[known].mean()
-    return Difference(float(a[0]), float(b[0]), _interval(a - b, confidence), float(better))
+    gain = (a - b)[1:]
+    gain = gain[~np.isnan(gain)]
+    better = float(((gain > 0) + 0.5 * (gain == 0)).mean()) if len(gain) else None
+    return Difference(float(a[0]), float(b[0]), _interval(a - b, confidence), better)
 
 
 def _rank_voc(detections: Boxes, ground_truth: Boxes, num_classes: int) -> list[_Ranked]:

@@ -7,6 +7,7 @@ In the API boxes are 0-based and continuous: `(xmin - 1, ymin - 1, xmax, ymax)`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,6 +120,6 @@ def _parse(line: str, where: str) -> tuple[str, list[float]]:
         values = [float(field) for field in fields[1:]]
     except ValueError as error:
         raise DataError(f"{where}: {error}; score and coordinates are numbers") from None
-    if not np.isfinite(values).all():
+    if not all(map(math.isfinite, values)):
         raise DataError(f"{where}: score and coordinates must be finite: '{line.strip()[:80]}'")
     return fields[0], values

@@ -244,6 +244,12 @@ def take(boxes: Boxes, index: Ints) -> Boxes:
     )
 
 
+def above(boxes: Boxes, threshold: float | Floats, num_classes: int) -> NDArray[np.bool_]:
+    """(N,) bool: scores at least `threshold`, which is one number or (K,) one a class."""
+    kept: NDArray[np.bool_] = boxes.score >= np.broadcast_to(threshold, num_classes)[boxes.label]
+    return kept
+
+
 def check(boxes: Boxes, num_classes: int, name: str, num_images: int | None = None) -> None:
     """Raise ValueError, with `name` in it, for what would give wrong figures silently."""
     lengths = {len(a) for a in (boxes.image, boxes.box, boxes.label, boxes.score, boxes.difficult)}
