@@ -1,8 +1,9 @@
 """What the HTML pages are filled with: plain dictionaries that JSON can hold.
 
-Fractions lie in [0, 1] and the page shows them as per cent; null (None) means that there is no such
-number. A part that is null or empty is left out of the page. Boxes are 0-based continuous
-`[xmin, ymin, xmax, ymax]` in pixels of the original image. NaN and infinity are not JSON: give None.
+Fractions lie in [0, 1] and the page shows them as per cent; None means that there is no such
+number. A part that is None or empty is left out of the page. Boxes are 0-based continuous
+`[xmin, ymin, xmax, ymax]` in pixels of the original image. NaN and infinity are not JSON: give
+None.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class _Error(NamedTuple):
 
     weight: float
     name: str
-    index: int
+    image: int
     text: str
 
 
@@ -81,11 +81,11 @@ def gallery(
 ) -> list[GalleryImage]:
     """Choose the best, the worst and the most instructive images, and encode their pictures.
 
-    Best and worst (eight each) are by the F1 of the image's own objects at `score`; for each kind of error the
-    most confident mistakes come first (for missed objects: the largest), another class each time
-    where there is one. Each of these lists gives an image in turn until `limit` is reached. A
-    photo that cannot be decoded is passed over with a warning. Detections below 0.05, and beyond
-    the best 60 of an image, are left out.
+    Best and worst (eight each) are by the F1 of the image's own objects at `score`; for each kind
+    of error the most confident mistakes come first (for missed objects: the largest), another
+    class each time where there is one. Each of these lists gives an image in turn until `limit` is
+    reached. A photo that cannot be decoded is passed over with a warning. Detections below 0.05,
+    and beyond the best 60 of an image, are left out.
 
     Args:
         examples: all images of the split.
@@ -192,8 +192,9 @@ def _candidates(examples: Sequence[Example], score: float) -> dict[str, list[_Ca
     # Of equally good images the one with more objects says more; so it does of equally bad ones.
     ordered = sorted(quality, key=lambda q: (-q[0], -q[1]))
     half = len(ordered) // 2
-    best = ordered[: min(_RANKED, len(ordered) - half)]
-    worst = sorted(ordered[len(ordered) - half :], key=lambda q: (q[0], -q[1]))[:_RANKED]
+    best = [q for q in ordered[: len(ordered) - half] if q[0] > 0][:_RANKED]
+    lower = [q for q in ordered[len(ordered) - half :] if q[0] < 1]
+    worst = sorted(lower, key=lambda q: (q[0], -q[1]))[:_RANKED]
     lists = {
         tag: [(index, f"{tag}: F1 {f1:.2f} on this image") for f1, _, index in part]
         for tag, part in zip(_RANKS, (best, worst), strict=True)
@@ -201,7 +202,7 @@ def _candidates(examples: Sequence[Example], score: float) -> dict[str, list[_Ca
     for kind, found in errors.items():
         first: dict[int, str] = {}
         for error in _varied(found):
-            first.setdefault(error.index, error.text)
+            first.setdefault(error.image, error.text)
         lists[kind] = list(first.items())
     return lists
 
