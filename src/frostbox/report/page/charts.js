@@ -21,7 +21,8 @@ function nearest(series, x) {
 }
 
 /* Lines over one axis. `options.series()` gives [{name, x, y, className, faint, markers}]; the
-   pointer, or the arrow keys, read the values off all lines that are not faint. */
+   pointer, or the arrow keys, read the values off all lines that are not faint. `snap` reads at the
+   points of the first line; `ends` reads nothing beyond the last point of a line. */
 function lineChart(options) {
   const { label, xLabel, yLabel, xFormat, yFormat, height = 300, diagonal = false } = options;
   let cursor = null;
@@ -60,14 +61,14 @@ function lineChart(options) {
       hair.setAttribute("visibility", "visible");
       const rows = strong.map((s, k) => {
         const point = nearest(s, value);
-        const there = isNumber(s.y[point]);
+        const there = isNumber(s.y[point]) && !(options.ends && value > s.x[s.x.length - 1]);
         dots[k].setAttribute("visibility", there ? "visible" : "hidden");
         if (there) {
           dots[k].setAttribute("cx", x(s.x[point]));
           dots[k].setAttribute("cy", y(s.y[point]));
         }
         return el("div", { class: "row" }, swatch(s), el("span", {}, s.name),
-          el("b", {}, yFormat(s.y[point], s, point)));
+          el("b", {}, there ? yFormat(s.y[point], s, point) : NONE));
       });
       tooltip.show(at[0], at[1], el("div", { class: "row" }, el("span", {}, xLabel), el("b", {}, xFormat(value))), rows);
     };
@@ -141,7 +142,7 @@ function histogram({ edges, series, label, xLabel, yLabel, names = null, equal =
 const blocks = (series) => el("ul", { class: "legend" },
   series.map((s) => el("li", {}, el("span", { class: `block ${s.className}`, "aria-hidden": "true" }), el("span", {}, s.name))));
 
-/* Rows of a name, a bar and its value: [{name, value, text, className, action}]. */
+/* Rows of a name, a bar and its value: [{name, about, value, text, className, action, hint}]. */
 function bars(rows, { most = Math.max(...rows.map((r) => r.value ?? 0), 0), label } = {}) {
   return el("ul", { class: "bars", "aria-label": label }, rows.map((row) => {
     const bar = el("span", { class: `fill ${row.className ?? "c1"}` });
@@ -149,7 +150,8 @@ function bars(rows, { most = Math.max(...rows.map((r) => r.value ?? 0), 0), labe
     const name = row.action
       ? el("button", { type: "button", class: "link", onclick: row.action, title: row.hint }, row.name)
       : el("span", { class: "name" }, row.name);
-    return el("li", {}, name, el("span", { class: "track" }, bar), el("span", { class: "num" }, row.text));
+    const about = row.about ? el("span", { class: "hint" }, row.about) : null;
+    return el("li", {}, el("span", {}, name, about), el("span", { class: "track" }, bar), el("span", { class: "num" }, row.text));
   }));
 }
 

@@ -48,11 +48,12 @@ function classParts(classes) {
   const scored = classes.filter((row) => isNumber(row.ap50)).sort((a, b) => b.ap50 - a.ap50);
   // Best, middle and worst say at a glance how far the classes lie apart.
   const start = [scored[0], scored[Math.floor(scored.length / 2)], scored[scored.length - 1]];
-  const selected = [...new Set(start.filter(Boolean).map((row) => row.name))];
+  // A class keeps its colour while others come and go.
+  const selected = new Map([...new Set(start.filter(Boolean))].map((row, k) => [row.name, k]));
   const buttons = new Map();
   const styles = () => classes.filter((row) => row.curve.recall.length).map((row) => {
-    const place = selected.indexOf(row.name);
-    return { name: row.name, x: row.curve.recall, y: row.curve.precision, faint: place < 0, className: colour(Math.max(0, place)) };
+    const place = selected.get(row.name);
+    return { name: row.name, x: row.curve.recall, y: row.curve.precision, faint: place === undefined, className: colour(place ?? 0) };
   });
   const key = el("div", { class: "legend-room" });
   const chart = lineChart({
@@ -60,20 +61,19 @@ function classParts(classes) {
     xLabel: "Recall (%)", yLabel: "Precision (%)", height: 380, xDomain: [0, 1], yDomain: [0, 1],
     xTicks: percentTicks, yTicks: percentTicks, xFormat: (v) => percent(v), yFormat: (v) => percent(v),
     // Beyond the recall that a class reaches there is no precision to read.
-    series: () => styles(),
+    ends: true, series: styles,
   });
   function choose(name) {
-    const place = selected.indexOf(name);
-    if (place >= 0) selected.splice(place, 1);
-    else {
-      if (selected.length === COLOURS) selected.shift();
-      selected.push(name);
+    if (!selected.delete(name)) {
+      if (selected.size === COLOURS) selected.delete(selected.keys().next().value);
+      const taken = new Set(selected.values());
+      selected.set(name, [...Array(COLOURS).keys()].find((k) => !taken.has(k)));
     }
     update();
   }
   function update() {
-    for (const [name, button] of buttons) button.setAttribute("aria-pressed", selected.includes(name));
-    const strong = styles().filter((s) => !s.faint).sort((a, b) => selected.indexOf(a.name) - selected.indexOf(b.name));
+    for (const [name, button] of buttons) button.setAttribute("aria-pressed", selected.has(name));
+    const strong = styles().filter((s) => !s.faint);
     key.replaceChildren(strong.length ? legend(strong) : note("Choose a class in the table."));
     chart.redraw();
     table.refresh();
@@ -87,7 +87,7 @@ function classParts(classes) {
   const share = (name, field, hint) => ({ name, numeric: true, hint, key: (r) => r[field], text: (r) => percent(r[field]) });
   const table = sortableTable({
     caption: "Results of each class", rows: classes, sort: 1, descending: true,
-    mark: (row) => selected.includes(row.name),
+    mark: (row) => selected.has(row.name),
     columns: [
       { name: "Class", key: (r) => r.name, node: nameButton },
       { name: "AP50", numeric: true, className: "wide", hint: "Average precision at IoU 0.5, all-point, in per cent", key: (r) => r.ap50,
@@ -108,8 +108,8 @@ function classParts(classes) {
 
 function errorBars(errors, gallery) {
   const row = (entry, value, text) => ({
-    name: KIND_WORDS[entry.kind] ?? entry.kind, value, text, className: entry.kind === "missed" ? "c5" : "c2",
-    action: gallery ? () => gallery.show(entry.kind) : null, hint: "Show examples",
+    name: entry.kind, value, text, className: entry.kind === "missed" ? "c5" : "c2",
+    action: gallery ? () => gallery.show(entry.kind) : null, about: KIND_MEANING[entry.kind], hint: "Show examples",
   });
   return el("div", { class: "pair" },
     card("How often", bars(errors.map((e) => row(e, e.count, count(e.count))), { label: "Number of errors of each kind" })),
@@ -124,7 +124,7 @@ function confusionCard({ names, counts }) {
     names, corner: "truth ╲ predicted", caption: "Confusion of classes",
     shade: share,
     tone: (i, j) => (i === j && i !== last ? "right" : "wrong"),
-    text: (i, j) => (!counts[i][j] ? "" : shares ? percent(share(i, j), 0) : compact.format(counts[i][j])),
+    text: (i, j) => (!counts[i][j] ? "" : shares ? (share(i, j) < 0.005 ? "·" : percent(share(i, j), 0)) : compact.format(counts[i][j])),
     describe: (i, j) => {
       const part = `${count(counts[i][j])} (${percent(share(i, j))} % of the row)`;
       if (i === last && j === last) return "background is not counted against background";

@@ -6,13 +6,13 @@ function buildPage(report) {
     ? makeGallery({ images: report.gallery, classes: statistics.classes, scored: false })
     : null;
   return [
-    section("overview", "Overview", null, overview(statistics), report.facts.length ? facts(null, report.facts) : null),
+    section("overview", "Overview", report.facts.map(([name, value]) => `${name}: ${value}`).join(" · "), overview(statistics)),
     findings ? section("findings", "Findings", "What the doctor found, worst first.", findingsCard(findings)) : null,
     section("classes", "Classes", `Class names from ${statistics.classes_from}. Difficult objects are included.`, classTable(statistics)),
     section("sizes", "Sizes", "How large images and objects are, and how many objects share an image.", sizeCards(statistics)),
     statistics.objects ? section("together", "Together", "Images that hold both classes; on the diagonal, images with two or more objects of the class. The shade is the share of the row's images.", cooccurrenceCard(statistics, patterns.cooccurrence)) : null,
     statistics.objects ? section("places", "Places", "Where the centres of boxes lie in the image, each map scaled to its own maximum.", places(statistics, patterns.centres)) : null,
-    patterns.anchors.length ? section("anchors", "Anchors", "Box shapes by k-means on IoU distance (Redmon & Farhadi, 2017), relative to the image. The mean best IoU says how well so many shapes cover all boxes.", anchorCards(patterns.anchors)) : null,
+    patterns.anchors.length ? section("anchors", "Anchors", "Box shapes by k-means on IoU distance (Redmon & Farhadi, 2017), in per cent of the image's width and height. The mean best IoU says how well so many shapes cover all boxes.", anchorCards(patterns.anchors)) : null,
     gallery ? section("gallery", "Gallery", "Photos drawn at random with their ground truth. Choose one to enlarge it.", gallery.content) : null,
   ];
 }
@@ -126,7 +126,7 @@ function anchorCards(anchors) {
       svg("rect", { class: "unit", width: 100, height: 100 }),
       [...sizes].map(([w, h], i) => svg("rect", { class: `anchor ${colour(i)}`, x: 50 * (1 - w), y: 50 * (1 - h), width: 100 * w, height: 100 * h })).reverse());
     const list = el("table", { class: "plain" }, el("caption", { class: "hidden" }, "Anchors, relative to the image"),
-      el("thead", {}, el("tr", {}, ["Anchor", "Width (%)", "Height (%)", "Width / height"].map((name, i) => el("th", { scope: "col", class: i ? "num" : null }, name)))),
+      el("thead", {}, el("tr", {}, ["Anchor", "Width", "Height", "W / H"].map((name, i) => el("th", { scope: "col", class: i ? "num" : null }, name)))),
       el("tbody", {}, sizes.map(([w, h], i) => el("tr", {}, el("th", { scope: "row" }, swatch({ className: colour(i) }), ` ${i + 1}`),
         el("td", { class: "num" }, percent(w)), el("td", { class: "num" }, percent(h)), el("td", { class: "num" }, fixed(w / h))))));
     room.replaceChildren(note(`Mean best IoU ${percent(iou)} % with ${plural(sizes.length, "anchor")}.`), el("div", { class: "split" }, shapes, list));

@@ -32,7 +32,7 @@ function makeGallery({ images, classes, scored, score }) {
       : plural(image.truth.length, "object");
     return el("button", {
       type: "button", class: "shot", "aria-label": `${image.image_id}: ${summary}`,
-      onclick: () => viewer.open(shown, shown.indexOf(image)),
+      onclick: () => viewer.present(shown, shown.indexOf(image)),
     }, drawn(image, view, false).node,
       el("span", { class: "caption" },
         el("span", { class: "id" }, image.image_id), el("span", { class: "counts" }, summary),
@@ -51,7 +51,7 @@ function makeGallery({ images, classes, scored, score }) {
 
   const tags = scored ? ["all", "best", "worst", ...ERROR_KINDS, "missed"] : ["all"];
   const tagChoice = choice("Kind of example",
-    tags.map((tag) => ({ value: tag, label: tag === "all" ? "All" : KIND_WORDS[tag], count: 0 })),
+    tags.map((tag) => ({ value: tag, label: tag, count: 0 })),
     (tag) => {
       wanted.tag = tag;
       refresh();

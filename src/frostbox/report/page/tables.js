@@ -68,7 +68,7 @@ function matrix({ names, corner, shade, describe, text, tone = () => "", caption
     names.map((_, j) => {
       const strength = Math.min(1, shade(i, j));
       const ink = el("span", { class: "ink" }, text(i, j));
-      const cell = el("td", { class: `${tone(i, j)} ${strength > 0.55 ? "strong" : ""}`.trim() || null }, ink);
+      const cell = el("td", { class: `${tone(i, j)} ${strength > 0.85 ? "strong" : strength > 0.62 ? "middle" : ""}`.trim() || null }, ink);
       const wash = el("span", { class: "wash" });
       wash.style.opacity = strength > 0 ? 0.06 + 0.94 * strength : 0;
       cell.prepend(wash);

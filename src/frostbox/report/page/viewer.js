@@ -1,11 +1,10 @@
 // A picture with its boxes, small in the gallery and large in a dialog.
 
 const ERROR_KINDS = ["classification", "localisation", "both", "duplicate", "background"];
-const KIND_WORDS = {
-  best: "best", worst: "worst", hit: "hit",
-  classification: "wrong class", localisation: "poor box", both: "wrong class and poor box",
-  duplicate: "duplicate", background: "background", missed: "missed",
-  ignored: "on a difficult object", found: "found", difficult: "difficult",
+const KIND_MEANING = {
+  classification: "right place, wrong class", localisation: "right class, poor box",
+  both: "wrong class and poor box", duplicate: "object already found", background: "nothing there",
+  missed: "object not found",
 };
 
 // Whether an object counts as found depends on where the score slider stands.
@@ -38,8 +37,18 @@ const boxClass = (box) => {
 
 const boxWords = (box) => {
   const name = box.role === "found" ? `${box.name} ${fixed(box.score)}` : box.name;
-  return box.role === "truth" && box.kind === "found" ? name : `${name}, ${KIND_WORDS[box.kind]}`;
+  return `${name}, ${box.kind === "ignored" ? "on a difficult object" : box.kind}`;
 };
+
+// A frame as on the photos, on something as dark as a photo.
+const keyIcon = (kind) => svg("svg", { class: `key box ${kind}`, width: 24, height: 16, "aria-hidden": "true" },
+  svg("rect", { class: "ground", width: 24, height: 16, rx: 3 }), svg("rect", { class: "edge", x: 3, y: 3, width: 18, height: 10 }));
+
+// What the reader looks for is named; names on everything would hide the photo.
+function named(box, view) {
+  if (box.kind === "difficult" || box.kind === "ignored") return false;
+  return box.role === "found" || box.kind === "missed" || !view.predictions || !view.scored;
+}
 
 /* The photo and its boxes. Returns {node, boxes}; boxes pairs each shown box with its element. */
 function drawn(image, view, labels) {
@@ -55,7 +64,7 @@ function drawn(image, view, labels) {
     const mark = svg("g", { class: `box ${boxClass(box)}` }, svg("rect", { class: "halo", ...place }), svg("rect", { class: "edge", ...place }));
     layer.append(mark);
     boxes.push([box, mark]);
-    if (labels) {
+    if (labels && named(box, view)) {
       const below = box.role === "truth";
       const chip = el("span", { class: `boxname ${boxClass(box)}` }, box.role === "found" ? `${box.name} ${fixed(box.score)}` : box.name);
       chip.style.left = `${(100 * Math.max(0, x1)) / width}%`;
@@ -78,11 +87,11 @@ function switches(view, change) {
     view[name] = value;
     change();
   };
-  const parts = [toggle([el("span", { class: "key truth", "aria-hidden": "true" }), "Ground truth"], view.truth, set("truth"), "truth-toggle")];
+  const parts = [toggle([keyIcon("truth found"), "Ground truth"], view.truth, set("truth"), "truth-toggle")];
   if (view.scored) {
     const output = el("output", {}, fixed(view.score));
     parts.push(
-      toggle([el("span", { class: "key prediction", "aria-hidden": "true" }), "Predictions"], view.predictions, set("predictions"), "prediction-toggle"),
+      toggle([keyIcon("prediction hit"), "Predictions"], view.predictions, set("predictions"), "prediction-toggle"),
       el("label", { class: "slider" }, "Score ≥ ", output,
         el("input", {
           type: "range", min: 0.05, max: 1, step: 0.01, value: view.score, "aria-label": "Lowest score shown",
@@ -104,9 +113,9 @@ const KEY = [
 const EXPLORE_KEY = [["truth found", "object"], ["truth difficult", "difficult object"]];
 
 const boxKey = (scored) => el("ul", { class: "legend boxes" },
-  (scored ? KEY : EXPLORE_KEY).map(([kind, text]) => el("li", {}, el("span", { class: `key ${kind}`, "aria-hidden": "true" }), text)));
+  (scored ? KEY : EXPLORE_KEY).map(([kind, text]) => el("li", {}, keyIcon(kind), text)));
 
-/* The dialog. `open(images, index)` shows one and lets the arrow keys go on to its neighbours. */
+/* The dialog. `present(images, index)` shows one and lets the arrow keys go on to its neighbours. */
 function makeViewer(view, changed) {
   const stage = el("div", { class: "stage" });
   const list = el("ul", { class: "boxlist" });
@@ -138,7 +147,7 @@ function makeViewer(view, changed) {
     list.replaceChildren(...boxes.map(([box, mark]) => el("li", {
       onpointerenter: () => mark.classList.add("lit"),
       onpointerleave: () => mark.classList.remove("lit"),
-    }, el("span", { class: `key ${boxClass(box)}`, "aria-hidden": "true" }), boxWords(box))));
+    }, keyIcon(boxClass(box)), view.scored ? boxWords(box) : box.name)));
   }
   dialog.addEventListener("keydown", (event) => {
     if (event.target.type === "range") return;
@@ -151,7 +160,7 @@ function makeViewer(view, changed) {
   // What was switched in the dialog holds in the gallery too.
   dialog.addEventListener("close", changed);
   return Object.assign(dialog, {
-    open(shown, index) {
+    present(shown, index) {
       images = shown;
       at = index;
       controls.replaceChildren(...switches(view, draw));
