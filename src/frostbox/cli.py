@@ -32,6 +32,10 @@ Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or th
 Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - is stdout.")
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page."),
+]
 Classes = Annotated[
     str | None, typer.Option(help="Class names in label order, separated by commas.")
 ]
@@ -94,6 +98,7 @@ def explore(
     split: Split = "train",
     json_file: Json = None,
     out: Annotated[Path | None, typer.Option(help="Folder for plots and samples.")] = None,
+    report: Report = None,
     classes: Classes = None,
 ) -> None:
     """Count images, objects and sizes of a data set. Works on annotations alone."""
@@ -108,6 +113,8 @@ def explore(
     if out is not None:
         for path in reporting.write_explore(dataset, numbers, out):
             _say(f"written {path}")
+    if report is not None:
+        _say(f"written {reporting.write_explore_page(dataset, numbers, report)}")
     _write_json(numbers, json_file)
 
 

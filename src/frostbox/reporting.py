@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from frostbox.data.annotations import DetectionSet
     from frostbox.data.explore import Statistics
     from frostbox.pipeline import Trained
+    from frostbox.report.contract import Finding
 
 RULE = (
     "AP at IoU 0.5; all-point: area under the precision envelope (VOC2010), 11-point: VOC2007; "
@@ -84,6 +85,19 @@ def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list
         annotated_samples(dataset).save(sheet, quality=92)
         written.append(sheet)
     return written
+
+
+def write_explore_page(
+    dataset: DetectionSet,
+    numbers: Statistics,
+    path: Path,
+    findings: Sequence[Finding] | None = None,
+) -> Path:
+    """The page of a data set, with the doctor's findings where it was asked."""
+    from frostbox.report import write_explore_report
+    from frostbox.report.explore import explore_report
+
+    return write_explore_report(explore_report(dataset, numbers, findings), path)
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
