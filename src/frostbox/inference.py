@@ -105,9 +105,11 @@ def evaluate(
     if save_predictions is not None:
         write_predictions(judged.predictions, Path(save_predictions))
     if report is not None:
-        from frostbox.report.fill import write_evaluation_report
+        from frostbox.report import write_evaluation_report
+        from frostbox.report.evaluation import evaluation_report
 
-        write_evaluation_report(Path(report), measured, judged.detector, Path(model))
+        page = evaluation_report(measured, judged.detector, Path(model))
+        write_evaluation_report(page, Path(report))
     return {**measured.figures, "detections_of_other_images": judged.outside}
 
 

@@ -178,7 +178,8 @@ def train_run(
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "environment": environment(fitted.device),
     }
-    shown = {k: summary[k] for k in ("frostbox_version", "data", "fit", "metrics", "evaluation")}
+    parts = ("frostbox_version", "data", "fit", "metrics", "evaluation", "calibration")
+    shown = {k: summary[k] for k in parts}
     detector.settings = replace(detector.settings, training=shown)
     detector.save(run / "best.safetensors")
     (run / "summary.json").write_text(json.dumps(summary, indent=2))
