@@ -60,6 +60,16 @@ def test_coco_matching_gives_hotcocos_ap_with_equal_scores_too(seed):
     assert found.tolist() == pytest.approx(list(expected), abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_coco_matching_treats_inverted_boxes_as_hotcoco_does(seed):
+    detections, truth = random_scene(seed)
+    detections.box[::5, 2] = detections.box[::5, 0] - 3
+    ones = np.ones((12, 1), np.int32)
+    found = intervals.weighted_ap(detections, truth, 3, ones, ("coco_ap",))["coco_ap"][0]
+    expected = coco.Evaluation(detections, truth, [(200, 200)] * 12, ("a", "b", "c")).class_ap
+    assert found.tolist() == pytest.approx(list(expected), abs=1e-9)
+
+
 def test_coco_matching_counts_the_first_100_detections_of_an_image_and_class():
     many = 130
     detections = voc.Boxes(

@@ -13,10 +13,10 @@ still free and prefers one that counts.
 Figures at a single IoU (confusion matrix) leave out the difficult objects and the detections that
 the VOC rule ignores. Label errors are sought among all objects, difficult or not.
 
-What hotcoco has and is not used here: the AP cost of its TIDE errors counts several corrected
-detections of one object as several hits (errors.py has our own), its bootstrap draws subsets of
-some 63 % of the images without multiplicity, which makes intervals too narrow (intervals.py), and
-reliability of scores is in calibration.py, without COCO's limit of 100 detections.
+What hotcoco has and is not used here: its bootstrap draws subsets of some 63 % of the images
+without multiplicity, which makes intervals too narrow (intervals.py draws as usual); its TIDE
+errors cost AP at 101 recalls and know no difficult objects (errors.py gives the all-point AP of the
+VOC rule); its reliability counts 100 detections an image and class (calibration.py counts all).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from frostbox.metrics.voc import Boxes, Floats
 
 IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100
-_OUTSIDE_ALL_SIZES = 1e11  # COCO's largest range ends at 1e10 square pixels
+LARGEST_AREA = 1e10  # where COCO's widest range of sizes ends, in square pixels
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Evaluation:
 
     def _compare(self, detections: Boxes, truth: Boxes, *, ignore: bool = False) -> Any:
         size = truth.box[:, 2:] - truth.box[:, :2]
-        area = np.where(truth.difficult & ignore, _OUTSIDE_ALL_SIZES, size.prod(axis=1))
+        area = np.where(truth.difficult & ignore, 10 * LARGEST_AREA, size.prod(axis=1))
         coco = hotcoco.COCO.from_arrays(
             self._images,
             self._categories,

@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostbox.metrics import voc
-from frostbox.metrics.coco import IOU_THRESHOLDS, MAX_DETECTIONS, ignorable_truth
+from frostbox.metrics.coco import (
+    IOU_THRESHOLDS,
+    LARGEST_AREA,
+    MAX_DETECTIONS,
+    ignorable_truth,
+)
 from frostbox.metrics.voc import Boxes, Ints
 
 
@@ -67,4 +72,9 @@ def match(detections: Boxes, ground_truth: Boxes, num_classes: int) -> CocoMatch
     by_score = np.lexsort((rank, detections.image[order], -detections.score[order]))
     partner = partner[:, by_score]
     difficult = np.append(truth.difficult, False)[partner]
-    return CocoMatch(order[by_score], (partner >= 0) & ~difficult, (partner >= 0) & difficult)
+    order = order[by_score]
+    # COCO ignores what is matched to nothing and has an area outside its sizes: inverted boxes.
+    box = detections.box[order]
+    area = (box[:, 2:] - box[:, :2]).prod(axis=1)
+    nowhere = (partner < 0) & ((area < 0) | (area > LARGEST_AREA))
+    return CocoMatch(order, (partner >= 0) & ~difficult, (partner >= 0) & difficult | nowhere)

@@ -17,8 +17,7 @@ another class than it, it is one.
 
 The cost is the rise of the mean all-point AP when errors of one kind are corrected: of the
 localisation and classification errors on one object the best-scored becomes its hit unless it has
-one, the others go, as do all of the other kinds; missed objects leave the ground truth. (hotcoco
-1.3 makes every such detection a hit, so that recall can pass 1.)
+one, the others go, as do all of the other kinds; missed objects leave the ground truth.
 """
 
 from __future__ import annotations
