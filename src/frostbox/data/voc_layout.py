@@ -125,6 +125,10 @@ class Photos:
         for stem, _, name in sorted(found, key=lambda e: (-rank[e[1].lower()], e[2])):
             self._by_id[stem] = name
 
+    def ids(self) -> set[str]:
+        """The ids that have a photo of their own name."""
+        return set(self._by_id)
+
     def find(self, image_id: str, filename: str) -> Path | None:
         """The photo of an id: ID with any picture suffix, else the XML's `filename`, else None.
 
