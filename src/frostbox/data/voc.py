@@ -175,7 +175,7 @@ def write_voc_xml(path: str | Path, image: ImageAnnotation) -> None:
             f"\t\t<difficult>{obj.difficult:d}</difficult>",
             "\t\t<bndbox>",
             *(
-                f"\t\t\t<{tag}>{_digits(v)}</{tag}>"
+                f"\t\t\t<{tag}>{digits(v)}</{tag}>"
                 for tag, v in zip(fields.CORNERS, raw, strict=True)
             ),
             "\t\t</bndbox>",
@@ -304,7 +304,8 @@ def _check_classes(records: Iterable[ImageAnnotation], names: Sequence[str], ori
                 )
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """A coordinate as text: whole numbers as such, others with all their decimals."""
     return str(int(value)) if value == int(value) else repr(value)
 
 

@@ -56,6 +56,14 @@ def text(node: Element, tag: str) -> str:
     return (node.findtext(tag) or "").strip()
 
 
+def child(node: Element, tag: str) -> Element:
+    """The first child of that tag. Raises FieldFault when there is none."""
+    found = node.find(tag)
+    if found is None:
+        raise FieldFault(node.tag, tag, "is missing", "write it")
+    return found
+
+
 def place(path: str, number: int, node: Element) -> str:
     """How messages name the `number`-th object, counted from 1."""
     return f"{path}: object {number} ({text(node, 'name') or 'without name'})"
