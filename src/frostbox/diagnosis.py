@@ -129,15 +129,17 @@ def print_report(report: Report, console: Console) -> None:
 
 def _overview(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, justify in (("severity", "left"), ("findings", "right"), ("--fix", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
+    table.add_column("severity")
+    table.add_column("findings", justify="right")
+    table.add_column("--fix mends", justify="right")
+    table.add_column("kind")
     table.add_column("what")
     for group in report.groups():
         severity = group[0].severity
         fixable = sum(f.fixable for f in group)
         table.add_row(
             f"[{_COLOURS[severity]}]{_WORDS[severity]}[/]", str(len(group)),
-            str(fixable) if fixable else "-", f"{KINDS[group[0].kind]} [dim]{group[0].kind}[/]",
+            str(fixable) if fixable else "-", group[0].kind, KINDS[group[0].kind],
         )  # fmt: skip
     return table
 

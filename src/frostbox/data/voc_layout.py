@@ -132,9 +132,9 @@ class Photos:
         for stem, _, name in sorted(found, key=lambda e: (-rank[e[1].lower()], e[2])):
             self._by_id[stem] = name
 
-    def ids(self) -> set[str]:
-        """The ids that have a photo of their own name."""
-        return set(self._by_id)
+    def by_id(self) -> dict[str, Path]:
+        """The photo of each id that has one of its own name."""
+        return {image_id: self._folder / name for image_id, name in self._by_id.items()}
 
     def find(self, image_id: str, filename: str) -> Path | None:
         """The photo of an id: ID with any picture suffix, else the XML's `filename`, else None.

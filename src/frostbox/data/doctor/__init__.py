@@ -124,8 +124,8 @@ def _strays(found: Survey) -> Iterator[Finding]:
             "image-unlisted", "notice", found.root / "Annotations" / f"{image_id}.xml", "",
             "stands in no list and is not used", "add its id to a list",
         )  # fmt: skip
-    for image_id in found.loose_photos:
+    for photo in found.loose_photos:
         yield Finding(
-            "photo-without-xml", "notice", found.root / "JPEGImages" / image_id, "",
-            "has no XML and is not used", "annotate it or remove it",
+            "photo-without-xml", "notice", photo, "", "has no XML and is not used",
+            "annotate it or remove it",
         )  # fmt: skip

@@ -15,6 +15,8 @@ from frostbox.data.doctor.survey import RawBox, RawImage, RawObject
 NEAR_IOU = 0.9
 """From here on two boxes are in one place: annotators who draw one object twice agree so well."""
 
+_AT_BORDER = 3  # pixels
+
 MOSTLY_INSIDE = 0.8
 """The share of a box that must lie inside its image for clipping to be safe."""
 
@@ -176,10 +178,23 @@ def _pair(
     found = f"is {numbers(b)}, and {first.place} is {numbers(a)}: IoU {overlap:.2f}"
     if same:
         yield Finding(
-            "box-near-duplicate", "notice", *where, found, "look whether these are two objects"
-        )
+            "box-near-duplicate", "spoils", *where, found,
+            "look whether these are two objects, and remove one if not",
+        )  # fmt: skip
     else:
         yield Finding(
-            "box-contradicts", "spoils", *where, found,
-            "look whether one object has two labels, and keep the right one",
+            "box-contradicts", "notice" if _cut_by_frame(b, image.size) else "spoils", *where,
+            found, "look whether one object has two labels, and keep the right one",
         )  # fmt: skip
+
+
+def _cut_by_frame(box: RawBox, size: tuple[int, int] | None) -> bool:
+    """Whether two sides or more lie at the image's border.
+
+    Boxes of a person and of the sofa behind coincide when the frame cuts off both.
+    """
+    if size is None:
+        return False
+    width, height = size
+    gaps = (box[0] - 1, box[1] - 1, width - box[2], height - box[3])
+    return sum(gap <= _AT_BORDER for gap in gaps) >= 2

@@ -18,7 +18,7 @@ def check_tiny(found: Survey, size: tuple[int, int], stride: int) -> Iterator[Fi
         size: (width, height) of the input in pixels, to which the photo is squeezed.
         stride: pixels between the cells of the finest feature map.
     """
-    for split in found.lists:
+    for split in found.parts:
         sides = np.array(
             [
                 ((box[2] - box[0] + 1) * size[0] / width, (box[3] - box[1] + 1) * size[1] / height)
@@ -40,7 +40,7 @@ def check_grid(found: Survey, cells: Sequence[int]) -> Iterator[Finding]:
 
     A grid head writes one object into a cell; of several it keeps the largest.
     """
-    for split in found.lists:
+    for split in found.parts:
         total = sum(1 for _ in _boxes(found, split))
         for number in cells:
             lost = sum(

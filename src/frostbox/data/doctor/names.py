@@ -105,11 +105,13 @@ def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
     """Classes that a split does not show, and classes of very different frequency."""
     counts = {
         split: Counter(obj.name.strip() for image in found.of(split) for obj in image.objects)
-        for split in found.lists
+        for split in found.parts
     }
     everywhere: Counter[str] = sum(counts.values(), Counter())
-    shown = [n for n in everywhere if n and n not in names.meant]
-    train = found.names_from
+    # Names that are wrong are reported as such.
+    allowed = everywhere if names.accepted is None else names.accepted
+    shown = [n for n in everywhere if n and n in allowed and n not in names.meant]
+    train = next((split for split in ("train", "trainval") if split in counts), None)
     for name in found.declared or ():
         if not everywhere[name]:
             yield Finding(
@@ -148,7 +150,7 @@ def _accepted(found: Survey) -> tuple[frozenset[str] | None, str]:
     if found.declared is not None:
         return frozenset(found.declared), found.declared_in
     if found.names_from is not None:
-        images = found.of(found.names_from)
+        images = [found.images[i] for i in found.namers if i in found.images]
         names = {obj.name.strip() for image in images for obj in image.objects} - {""}
         if names and names <= set(CLASSES):
             return frozenset(CLASSES), f"VOC's 20 classes, which cover {found.names_from}"

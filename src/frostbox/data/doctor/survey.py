@@ -7,7 +7,7 @@ and the rest is kept. Values are VOC's own: pixels counted from 1, the last one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -83,9 +83,11 @@ class Survey:
         images: what the XML of each listed id says; ids whose XML cannot be read are missing.
         declared: the class names that were given or stand in classes.txt; None without.
         declared_in: where they stand, in words.
-        names_from: the list whose objects name the classes where none are declared; None without.
+        names_from: the list whose objects name the classes where none are declared, as training
+            takes them: "train", else "trainval", else the first that was chosen; None without.
+        namers: the ids of that list.
         unlisted: ids with XML that no list names; empty unless all lists were examined.
-        loose_photos: ids with a photo and without XML.
+        loose_photos: photos without XML.
         findings: the faults of reading.
     """
 
@@ -96,8 +98,9 @@ class Survey:
     declared: tuple[str, ...] | None
     declared_in: str
     names_from: str | None
+    namers: Sequence[str]
     unlisted: tuple[str, ...]
-    loose_photos: tuple[str, ...]
+    loose_photos: tuple[Path, ...]
     findings: tuple[Finding, ...]
 
     def list_file(self, split: str) -> Path:
@@ -110,7 +113,7 @@ class Survey:
 
     @property
     def parts(self) -> list[str]:
-        """The lists that should have no image in common."""
+        """The lists that do not join others; they should have no image in common."""
         return [split for split in self.lists if split not in self.aggregates]
 
 
@@ -123,8 +126,7 @@ def survey(
 
     Args:
         data: the VOC folder, its VOCdevkit, or the parent of that.
-        chosen: names of the lists to examine, the training list first; None for all. "train" (or
-            "trainval") is always read, because training takes its class names.
+        chosen: names of the lists to examine, the training list first; None for all.
         classes: class names in label order; None looks for a classes.txt.
 
     Raises:
@@ -141,18 +143,27 @@ def survey(
             )
     training = [split for split in ("train", "trainval") if split in known][:1]
     reader = _Reader(root, annotation_paths(root), Photos(root), {}, [])
-    lists = {split: reader.list(split) for split in dict.fromkeys([*(chosen or known), *training])}
+    lists = {split: reader.list(split) for split in dict.fromkeys(chosen or known)}
     if not known:
         reader.report(
             "list-missing", root / "ImageSets" / "Main", "", "holds no list of images",
             "write train.txt and val.txt with one id a line",
         )  # fmt: skip
         lists = {"(all XML)": sorted(reader.paths)}
-    for ids in lists.values():
-        for image_id in ids:
-            reader.image(image_id)
     declared, declared_in = reader.classes(Path(data).expanduser(), classes)
+    names_from = next(iter([*training, *(chosen or ())]), None)
+    namers: Sequence[str] = ()
+    if declared is None and names_from is not None:
+        # A list that was not asked for may lack its XML: it then names no class and is no fault.
+        aside = replace(reader, findings=[])
+        ids = aside.list(names_from)
+        namers = ids if names_from in lists or not aside.findings else ()
+    for image_id in dict.fromkeys([*namers, *(i for ids in lists.values() for i in ids)]):
+        reader.image(image_id)
     unlisted = set() if chosen or not known else set(reader.paths).difference(*lists.values())
+    photos = reader.photos.by_id()
+    loose = set(photos.values()) - {photos[i] for i in photos if i in reader.paths}
+    loose -= {image.photo for image in reader.images.values() if image.photo is not None}
     return Survey(
         root=root,
         lists=lists,
@@ -160,17 +171,18 @@ def survey(
         images=reader.images,
         declared=declared,
         declared_in=declared_in,
-        names_from=next(iter([*training, *(chosen or ())]), None),
+        names_from=names_from,
+        namers=namers,
         unlisted=tuple(sorted(unlisted)),
-        loose_photos=tuple(sorted(reader.photos.ids() - set(reader.paths))),
+        loose_photos=tuple(sorted(loose)),
         findings=tuple(reader.findings),
     )
 
 
 def _aggregates(lists: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    """Lists that join others: "trainval" by its name, any other one by its content."""
+    """Lists that join others: "trainval" by its name, any other one by what is in it."""
     members = {split: set(ids) for split, ids in lists.items() if ids}
-    joined = {"trainval"} & set(lists)
+    joined = {"trainval"} if {"train", "trainval"} <= set(lists) else set()
     for split, ids in members.items():
         inside = [other for name, other in members.items() if name != split and other < ids]
         if len(inside) > 1 and set().union(*inside) == ids:
