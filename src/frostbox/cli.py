@@ -104,19 +104,13 @@ def explore(
 def doctor(
     data: Data,
     split: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A list to examine, the training list first; repeat for more.",
-            show_default="all lists",
-        ),
+        list[str] | None, typer.Option(help="A list to examine; repeat for more; else all.")
     ] = None,
     classes: Classes = None,
     size: Size = "224",
     strides: Annotated[str, typer.Option(help="Strides of the feature maps.")] = "32",
     cells: Annotated[str, typer.Option(help="Grids whose capacity is checked.")] = "7,10,13,20",
-    photos: Annotated[
-        bool, typer.Option("--photos/--no-photos", help="Decode the photos too.")
-    ] = True,
+    photos: Annotated[bool, typer.Option(help="Decode the photos too.")] = True,
     json_file: Json = None,
     fix: Annotated[bool, typer.Option("--fix", help="Write a repaired copy to --out.")] = False,
     out: Annotated[Path | None, typer.Option(help="Empty folder for the copy.")] = None,

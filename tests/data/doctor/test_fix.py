@@ -13,7 +13,7 @@ from frostbox.data.doctor.fix import Repair, write_repaired
 from frostbox.data.photos import check_photo_sizes
 from frostbox.data.voc import load, read_voc
 from frostbox.errors import SettingsError
-from tests.data.doctor.test_doctor import FAULTS, add, box, content, lines, swap
+from tests.data.doctor.faults import FAULTS, add, box, content, lines, swap
 
 FIXABLE = {name: fault for name, fault in FAULTS.items() if fault.fixable}
 

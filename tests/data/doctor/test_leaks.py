@@ -69,6 +69,6 @@ def test_blocks_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     first = rng.integers(0, 256, (50, THUMBNAIL, THUMBNAIL), dtype=np.uint8)
     second = first[::-1].copy()
     whole = alike(first, second)
-    monkeypatch.setattr("frostbox.data.doctor.leaks._BLOCK", 7)
+    monkeypatch.setattr("frostbox.data.doctor.leaks._PAIRS", 350)
     assert alike(first, second) == whole
     assert [(a, b) for a, b, _, _ in whole] == [(k, 49 - k) for k in range(50)]

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostbox.data.doctor.findings import Finding
-from frostbox.data.doctor.survey import RawBox, Survey
+from frostbox.data.doctor.survey import RawImage, Survey
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """The boxes of a split as arrays, one row a box: image, its size, and VOC's corners."""
+
+    image: NDArray[np.int64]
+    size: NDArray[np.float64]
+    corners: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, images: Iterable[RawImage]) -> _Boxes:
+        rows = [
+            (number, *image.size, *box)
+            for number, image in enumerate(images)
+            if image.size is not None
+            for _, box in image.boxed
+        ]
+        table = np.array(rows, dtype=np.float64).reshape(-1, 7)
+        return cls(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3:])
 
 
 def check_tiny(found: Survey, size: tuple[int, int], stride: int) -> Iterator[Finding]:
@@ -19,13 +41,9 @@ def check_tiny(found: Survey, size: tuple[int, int], stride: int) -> Iterator[Fi
         stride: pixels between the cells of the finest feature map.
     """
     for split in found.parts:
-        sides = np.array(
-            [
-                ((box[2] - box[0] + 1) * size[0] / width, (box[3] - box[1] + 1) * size[1] / height)
-                for width, height, box in _boxes(found, split)
-            ]
-        ).reshape(-1, 2)
-        tiny = int((sides.max(axis=1, initial=0) < stride).sum())
+        boxes = _Boxes.of(found.of(split))
+        sides = (boxes.corners[:, 2:] - boxes.corners[:, :2] + 1) * np.array(size) / boxes.size
+        tiny = int((sides < stride).all(axis=1).sum())
         if tiny:
             yield Finding(
                 "object-tiny", "notice", found.list_file(split), "",
@@ -41,13 +59,14 @@ def check_grid(found: Survey, cells: Sequence[int]) -> Iterator[Finding]:
     A grid head writes one object into a cell; of several it keeps the largest.
     """
     for split in found.parts:
-        total = sum(1 for _ in _boxes(found, split))
+        boxes = _Boxes.of(found.of(split))
+        # The centre of VOC's inclusive pixels is the mean of xmin - 1 and xmax.
+        centres = (boxes.corners[:, :2] - 1 + boxes.corners[:, 2:]) / 2 / boxes.size
+        total = len(centres)
         for number in cells:
-            lost = sum(
-                _crowded([box for _, box in image.boxed], image.size, number)
-                for image in found.of(split)
-                if image.size is not None
-            )
+            # As in boxes.cell_of: a centre at the far edge belongs to the last cell.
+            column, row = np.clip(np.floor(centres * number), 0, number - 1).T.astype(np.int64)
+            lost = total - len(np.unique((boxes.image * number + row) * number + column))
             if lost:
                 yield Finding(
                     "grid-crowded", "notice", found.list_file(split), "",
@@ -55,20 +74,3 @@ def check_grid(found: Survey, cells: Sequence[int]) -> Iterator[Finding]:
                     "cells",
                     "train with more cells, or with a head that has anchors", count=lost,
                 )  # fmt: skip
-
-
-def _crowded(boxes: list[RawBox], size: tuple[int, int], cells: int) -> int:
-    """How many of an image's boxes a grid of `cells` x `cells` cannot hold."""
-    corners = np.array(boxes, dtype=float).reshape(-1, 4)
-    # The centre of VOC's inclusive pixels (xmin - 1, xmax) is (xmin - 1 + xmax) / 2.
-    centres = (corners[:, :2] - 1 + corners[:, 2:]) / 2 / np.array(size)
-    # As in boxes.cell_of: a centre at the far edge belongs to the last cell.
-    hosts = np.clip(np.floor(centres * cells), 0, cells - 1)
-    return len(hosts) - len(np.unique(hosts, axis=0))
-
-
-def _boxes(found: Survey, split: str) -> Iterator[tuple[int, int, RawBox]]:
-    for image in found.of(split):
-        if image.size is not None:
-            for _, box in image.boxed:
-                yield *image.size, box

@@ -27,7 +27,7 @@ MIN_CORRELATION = 0.97
 """With both limits, copies that were recompressed, scaled, brightened or squeezed are all found,
 those cropped by 2 % mostly; of 6.3 million pairs of unrelated VOC2007 photos none is reported."""
 _MIN_CONTRAST = 4.0  # grey levels; a flat picture resembles every flat picture
-_BLOCK = 2048
+_PAIRS = 2**23  # compared at a time: 32 MB of distances
 
 
 def check_overlap(found: Survey) -> Iterator[Finding]:
@@ -95,10 +95,11 @@ def alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> list[tuple[int
     signs, normed = _signs(first), _normalised(first)
     others, other_normed = _signs(second), _normalised(second)
     found = []
-    for start in range(0, len(signs), _BLOCK):
+    block = max(1, _PAIRS // max(1, len(others)))
+    for start in range(0, len(signs), block):
         # Of signs -1 and 1 the dot product is BITS - 2 * (number of differing bits); as a matrix
         # product that is faster than counting bits.
-        distances = (BITS - signs[start : start + _BLOCK] @ others.T) / 2
+        distances = (BITS - signs[start : start + block] @ others.T) / 2
         rows, columns = np.nonzero(distances <= MAX_DISTANCE)
         correlations = (normed[start + rows] * other_normed[columns]).sum(axis=1)
         for row, column, value in zip(rows, columns, correlations, strict=True):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_ALL = "(all XML)"  # stands for the lists of a data set that has none
 RawBox = tuple[float, float, float, float]
 
 
@@ -104,7 +105,9 @@ class Survey:
     findings: tuple[Finding, ...]
 
     def list_file(self, split: str) -> Path:
-        """The file of a list."""
+        """The file of a list; without any list, the folder of all XML."""
+        if split == _ALL:
+            return self.root / "Annotations"
         return self.root / "ImageSets" / "Main" / f"{split}.txt"
 
     def of(self, split: str) -> list[RawImage]:
@@ -149,7 +152,7 @@ def survey(
             "list-missing", root / "ImageSets" / "Main", "", "holds no list of images",
             "write train.txt and val.txt with one id a line",
         )  # fmt: skip
-        lists = {"(all XML)": sorted(reader.paths)}
+        lists = {_ALL: sorted(reader.paths)}
     declared, declared_in = reader.classes(Path(data).expanduser(), classes)
     names_from = next(iter([*training, *(chosen or ())]), None)
     namers: Sequence[str] = ()
