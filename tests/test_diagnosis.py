@@ -39,7 +39,7 @@ def test_worst_first_with_ten_examples_and_the_way_out(tiny_voc: TinyVoc) -> Non
     covers = xml_object("dog", (1, 1, 60, 40))
     text = _printed(_set(tiny_voc, {f"i{k:02d}": [outside, covers] for k in range(14)}))
     overview, breaks, notice = (text.index(t) for t in (
-        "--fix mends", "breaks training: box-outside (14)", "notice: box-covers-image (14)",
+        "fixable", "breaks training: box-outside (14)", "notice: box-covers-image (14)",
     ))  # fmt: skip
     assert overview < breaks < notice < text.index("breaks training: 14;")
     assert "and 4 more (--json has all)" in text
@@ -58,6 +58,8 @@ def test_fix_and_out_belong_together(tiny_voc: TinyVoc, tmp_path: Path) -> None:
     for options in ({"fix": True}, {"out": tmp_path / "o"}):
         with pytest.raises(SettingsError, match="give both or neither"):
             run_doctor(root, **options)
+    with pytest.raises(SettingsError, match="leave --no-photos out"):
+        run_doctor(root, fix=True, out=tmp_path / "o", photos=False)
 
 
 def test_fix_says_what_it_did_and_examines_the_copy(

@@ -52,6 +52,8 @@ def run_doctor(
             "--fix needs an empty folder for the repaired copy, and --out is for --fix alone: give "
             "both or neither"
         )
+    if fix and not options.get("photos", True):
+        raise SettingsError("--fix has to look at the photos: leave --no-photos out")
     progress = Progress()
     console = Console(quiet=quiet) if Console().is_terminal else Console(width=_WIDTH, quiet=quiet)
     if out is not None:
@@ -65,7 +67,9 @@ def run_doctor(
     _print_repairs(repairs, out, console)
     after = examine(out, splits, classes=classes, progress=progress, **options)
     console.print(f"\n[bold]after the repair[/bold], in {out}:")
-    console.print(_verdict(after))
+    if after.findings:
+        console.print(_overview(after))
+    console.print(_verdict(after), highlight=False)
     result["repairs"] = [repair.to_json() for repair in repairs]
     result["after"] = after.to_json()
     return after.healthy, result
@@ -131,7 +135,7 @@ def _overview(report: Report) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("severity")
     table.add_column("findings", justify="right")
-    table.add_column("--fix mends", justify="right")
+    table.add_column("fixable", justify="right")
     table.add_column("kind")
     table.add_column("what")
     for group in report.groups():

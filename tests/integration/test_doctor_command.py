@@ -28,7 +28,7 @@ def test_status_and_json(frostbox, tmp_path):
     assert "Traceback" not in broken.err
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["counts"]["breaks"] == 1
-    fixed = frostbox("doctor", root, "--fix", "--out", tmp_path / "fixed", "--no-photos")
+    fixed = frostbox("doctor", root, "--fix", "--out", tmp_path / "fixed")
     assert fixed.status == 0
     assert frostbox("doctor", tmp_path / "fixed").status == 0
     again = frostbox("doctor", root, "--fix", "--out", tmp_path / "fixed")

@@ -13,7 +13,7 @@ from frostbox.data.doctor.fix import Repair, write_repaired
 from frostbox.data.photos import check_photo_sizes
 from frostbox.data.voc import load, read_voc
 from frostbox.errors import SettingsError
-from tests.data.doctor.faults import FAULTS, add, box, content, lines, swap
+from tests.data.doctor.faults import FAULTS, add, box, content, lines, size, swap
 
 FIXABLE = {name: fault for name, fault in FAULTS.items() if fault.fixable}
 
@@ -91,6 +91,14 @@ def test_what_has_no_safe_repair_is_left_alone(healthy: Path, tmp_path: Path) ->
     copied = _state(tmp_path / "out")
     del copied["repairs.txt"]
     assert copied == _state(healthy)
+
+
+def test_boxes_are_not_clipped_to_a_size_that_is_disputed(healthy: Path, tmp_path: Path) -> None:
+    FAULTS["slightly outside"].plant(healthy)
+    size("a", 58, 40)(healthy)  # the box fits neither 58 x 40 nor the photo's 60 x 40
+    assert _fix(healthy, tmp_path / "out") == []
+    (outside,) = [f for f in examine(healthy).findings if f.kind == "box-outside"]
+    assert (outside.way_out, outside.fixable) == ("settle the size first", False)
 
 
 def test_other_fields_and_lists_are_kept(healthy: Path, tmp_path: Path) -> None:

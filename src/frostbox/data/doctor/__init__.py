@@ -77,8 +77,13 @@ def diagnose(
         paths = [image.photo for image in found.images.values() if image.photo is not None]
         facts = look(paths, progress)
         sizes = list(check_photos(found, facts))
-        mended = {f.file for f in sizes if f.field == "size" and f.fixable}
-        findings = [_explained(f) if f.file in mended else f for f in findings]
+        disputed = {
+            f.file: f.fixable for f in sizes if f.field == "size" and f.severity != "notice"
+        }
+        findings = [
+            _settled(f, disputed[f.file]) if f.file in disputed and f.kind == "box-outside" else f
+            for f in findings
+        ]
         findings += [*sizes, *check_copies(found, facts), *check_likeness(found, facts)]
     report = Report(
         root=found.root,
@@ -91,11 +96,10 @@ def diagnose(
     return Diagnosis(report, found, names, facts)
 
 
-def _explained(finding: Finding) -> Finding:
-    """A box that reaches outside is right where the stated size is proven wrong."""
-    if finding.kind != "box-outside":
-        return finding
-    return replace(finding, way_out="mend the size: the box fits the photo", fixable=True)
+def _settled(finding: Finding, proven: bool) -> Finding:
+    """A box outside an image whose size is disputed: it is the size that has to be mended."""
+    way_out = "mend the size: the box fits the photo" if proven else "settle the size first"
+    return replace(finding, way_out=way_out, fixable=proven)
 
 
 def _annotation_checks(

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, ElementTree
 
 from frostbox.data import voc_fields as fields
 from frostbox.data.doctor.boxes import counts_from_zero, mended, numbers
-from frostbox.data.doctor.photos import Broken, Facts, right_size
+from frostbox.data.doctor.photos import Broken, Facts, right_size, trusted_size
 from frostbox.data.doctor.survey import RawBox, RawImage, RawObject
 from frostbox.data.voc import digits
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, annotation_paths, find_voc, image_id
@@ -66,9 +66,8 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
     check_out(root, out)
     repairs: list[Repair] = []
     renamed = _renamed(found)
-    files = [
-        Path(top) / name for top, _, names in os.walk(root, followlinks=True) for name in names
-    ]
+    walk = os.walk(root, followlinks=True)
+    files = sorted(Path(top) / name for top, _, names in walk for name in names)
     main = root / "ImageSets" / "Main"
     lists = [file for file in files if file.parent == main and file.suffix == ".txt"]
     mending = {image.xml: image for image in found.survey.images.values()}
@@ -198,7 +197,7 @@ def _write_xml(
         name = _set_name(obj, node, found, done)
         if obj.box is None:
             continue
-        box = mended(obj.box, size or image.size, shift)
+        box = mended(obj.box, trusted_size(image, seen), shift)
         if box is None:
             tree.remove(node)
             done.append((obj.place, f"removed, its box {numbers(obj.box)} has no area"))

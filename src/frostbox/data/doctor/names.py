@@ -103,14 +103,20 @@ def check_names(found: Survey, names: Names) -> Iterator[Finding]:
 
 def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
     """Classes that a split does not show, and classes of very different frequency."""
+    # An object with a misspelt name counts for the class that is meant; the name is reported.
+    meant = {name: right for name, (_, right) in names.meant.items()}
     counts = {
-        split: Counter(obj.name.strip() for image in found.of(split) for obj in image.objects)
+        split: Counter(
+            meant.get(obj.name.strip(), obj.name.strip())
+            for image in found.of(split)
+            for obj in image.objects
+        )
         for split in found.parts
     }
     everywhere: Counter[str] = sum(counts.values(), Counter())
-    # Names that are wrong are reported as such.
+    # Unknown names are reported as such.
     allowed = everywhere if names.accepted is None else names.accepted
-    shown = [n for n in everywhere if n and n in allowed and n not in names.meant]
+    shown = [n for n in everywhere if n and n in allowed]
     train = next((split for split in ("train", "trainval") if split in counts), None)
     for name in found.declared or ():
         if not everywhere[name]:

@@ -149,6 +149,14 @@ def right_size(image: RawImage, seen: Facts) -> tuple[int, int] | None:
     return readings[0] if len(readings) == 1 else None
 
 
+def trusted_size(image: RawImage, seen: Facts | Broken | None) -> tuple[int, int] | None:
+    """The size to clip boxes to; None where XML and photo disagree and no box settles it."""
+    if not isinstance(seen, Facts):
+        return image.size
+    agreed = image.stated in (None, seen.upright, seen.size)
+    return right_size(image, seen) or (image.size if agreed else None)
+
+
 def _size(image: RawImage, photo: Path, stated: tuple[int, int], seen: Facts) -> Iterator[Finding]:
     boxes = [box for _, box in image.boxed]
     proven = right_size(image, seen)
@@ -218,7 +226,7 @@ def _examine(path: Path) -> Facts | Broken:
     except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = failure(error)
         if "truncated" in reason:
-            return Broken("photo-truncated", "is truncated: its end is missing")
+            return Broken("photo-truncated", "is truncated, its end is missing")
         return Broken("photo-unreadable", f"cannot be decoded ({reason})")
     digest = hashlib.blake2b(content, digest_size=16).digest()
     return Facts(size, orientation, _SUFFIXES.get(kind, ()), digest, thumbnail)
