@@ -25,6 +25,8 @@ from frostbox.progress import Progress
 if TYPE_CHECKING:
     from frostbox.data.doctor import Diagnosis
 
+_SHOWN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Repair:
@@ -96,8 +98,15 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
     if declared.name == "classes.txt" and not (out / "classes.txt").exists():
         shutil.copy2(declared, out / "classes.txt")
     dropped = _dropped(found)
-    for file in lists:
-        repairs += _write_list(file, out / file.relative_to(root), out, dropped, root)
+    # VOC has a list for each class and split: one line an id, not one a list.
+    removed: dict[tuple[str, str], list[str]] = {}
+    for file in sorted(lists, key=lambda file: file.stem not in found.report.lists):
+        for entry in _write_list(file, out / file.relative_to(root), dropped, root):
+            removed.setdefault(entry, []).append(file.name)
+    for (name, reason), names in removed.items():
+        more = f" and {len(names) - _SHOWN} more lists" if len(names) > _SHOWN else ""
+        done = f"removed from {', '.join(names[:_SHOWN])}{more}: {reason}"
+        repairs.append(Repair("ImageSets/Main", name, done))
     text = "".join(f"{repair}\n" for repair in repairs)
     (out / "repairs.txt").write_text(text or "nothing was repaired\n", encoding="utf-8")
     return repairs
@@ -144,14 +153,17 @@ def _dropped(found: Diagnosis) -> dict[str, str]:
 
 
 def _write_list(
-    file: Path, target: Path, out: Path, dropped: dict[str, str], root: Path
-) -> list[Repair]:
-    """Copy a list without repeated, unusable and unannotated ids; class lists too."""
+    file: Path, target: Path, dropped: dict[str, str], root: Path
+) -> list[tuple[str, str]]:
+    """Copy a list without repeated, unusable and unannotated ids.
+
+    Returns the ids that were removed, each with the reason.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     annotated = annotation_paths(root)
     kept: list[str] = []
     seen: set[str] = set()
-    repairs = []
+    removed = []
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -168,12 +180,12 @@ def _write_list(
             kept.append(line)
             seen.add(name)
         else:
-            repairs.append(Repair(_name(target, out), name, f"removed: {reason}"))
-    if repairs:
+            removed.append((name, reason))
+    if removed:
         target.write_text("\n".join(kept) + "\n", encoding="utf-8")
     else:
         shutil.copy2(file, target)
-    return repairs
+    return removed
 
 
 def _write_xml(
