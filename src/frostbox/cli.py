@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from frostbox._version import __version__
-from frostbox.arguments import parse_names, parse_nms, parse_options, parse_size, parse_strides
+from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_options, parse_size
 from frostbox.errors import FrostboxError
 
 app = typer.Typer(
@@ -119,6 +119,34 @@ def explore(
 
 
 @app.command()
+def doctor(
+    data: Data,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A list to examine; repeat for more; else all.")
+    ] = None,
+    classes: Classes = None,
+    size: Size = "224",
+    strides: Annotated[str, typer.Option(help="Strides of the feature maps.")] = "32",
+    cells: Annotated[str, typer.Option(help="Grids whose capacity is checked.")] = "7,10,13,20",
+    photos: Annotated[bool, typer.Option(help="Decode the photos too.")] = True,
+    json_file: Json = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Write a repaired copy to --out.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Empty folder for the copy.")] = None,
+) -> None:
+    """Find what is wrong with a data set, worst first; status 1 if it breaks or spoils training."""
+    from frostbox.diagnosis import run_doctor
+
+    healthy, found = run_doctor(
+        data, split, parse_names(classes), size=parse_size(size),
+        stride=min(parse_counts(strides, "strides")), cells=parse_counts(cells, "cells"),
+        photos=photos, fix=fix, out=out, quiet=json_file == "-",
+    )  # fmt: skip
+    _write_json(found, json_file)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
 def extract(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the cache.")],
@@ -145,7 +173,7 @@ def extract(
         size=parse_size(size),
         split=split,
         views=views,
-        strides=parse_strides(strides),
+        strides=parse_counts(strides, "strides"),
         resize=resize,
         engine=engine,
         device=device,

@@ -25,6 +25,7 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes
 from frostbox.data.voc import load
 from frostbox.detector import Detector, Settings
+from frostbox.diagnosis import check_before_training
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import Engine, create_engine
@@ -86,6 +87,8 @@ def train_run(
     device = resolve_device(settings.fit.device)
 
     started = time.perf_counter()
+    examined = [split for split in (settings.train_split, settings.val_split) if split != "none"]
+    check_before_training(data, examined, settings.classes, console)
     train_set = load(data, settings.train_split, settings.classes, require_photos=True)
     train_set = check_photo_sizes(train_set)
     settings = replace(settings, classes=train_set.classes)
