@@ -249,7 +249,9 @@ def test_help_of_every_command_starts_without_torch():
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
-    commands = ["demo", "explore", "extract", "train", "evaluate", "predict", "cache"]
+    commands = [
+        "demo", "explore", "doctor", "extract", "train", "evaluate", "compare", "predict", "cache",
+    ]  # fmt: skip
     whole = subprocess.run(
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     )
