@@ -23,6 +23,13 @@ _FLAGS = (
 OpenPage = Callable[..., Page]
 
 
+def wait_for_charts(page: Page) -> None:
+    """Charts are drawn when their room has been measured, a moment after they are made."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('.plot')].every(p => p.childElementCount)"
+    )
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Chromium of the system, in a profile of its own."""
@@ -49,7 +56,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         if not url.startswith(("file:", "data:")):
             trouble.append(f"request: {url}")
 
-    def show(path: Path, *, width: int = 1200, scheme: str = "light", hash: str = "") -> Page:
+    def show(path: Path, *, width: int = 1200, scheme: str = "light") -> Page:
         context = chromium.new_context(
             viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
         )
@@ -59,7 +66,8 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         page.on("console", lambda message: trouble.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
         page.on("request", lambda request: requested(request.url))
-        page.goto(path.as_uri() + hash)
+        page.goto(path.as_uri())
+        wait_for_charts(page)
         return page
 
     yield show

@@ -13,7 +13,7 @@ from frostbox.data.voc import read_voc
 from frostbox.report import write_evaluation_report, write_explore_report
 from frostbox.report.contract import EvaluationReport, Finding
 from frostbox.report.explore import explore_report
-from tests.report.conftest import OpenPage
+from tests.report.conftest import OpenPage, wait_for_charts
 from tests.report.reports import EVIL, EVIL_FILE, evaluation_report
 
 FINDINGS: list[Finding] = [
@@ -180,6 +180,7 @@ def test_numbers_of_the_confusion_and_of_the_score_axis(
     bars = page.locator("#scores rect.bar.c1")
     heights = [float(bar.get_attribute("height")) for bar in bars.all()]
     page.get_by_role("button", name="Even").click()
+    wait_for_charts(page)
     even = [float(bar.get_attribute("height")) for bar in bars.all()]
     assert even[1] < heights[1] / 5  # 20 beside 900
 
@@ -201,7 +202,6 @@ def test_no_sideways_scroll_on_a_phone(
 ) -> None:
     for path in (evaluation_page, explore_page):
         page = open_page(path, width=width)
-        expect(page.locator("svg.chart").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") == width
         page.locator(".shot").first.click()
         expect(page.locator("dialog.viewer")).to_be_visible()
