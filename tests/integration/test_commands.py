@@ -174,6 +174,16 @@ def test_explore_counts_plots_and_keeps_stdout_pure(shapes_voc, frostbox, tmp_pa
     assert "objects" in frostbox("explore", shapes_voc / "VOCdevkit", "--split", "val").out
 
 
+def test_explore_writes_a_page(shapes_voc, frostbox, tmp_path):
+    page = tmp_path / "new" / "explore.html"
+    result = frostbox("explore", shapes_voc, "--report", page)
+    assert f"written {page}" in result.err
+    text = page.read_text("utf-8")
+    assert text.startswith("<!doctype html>")
+    assert "data:image/jpeg;base64," in text
+    assert "shape_0" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

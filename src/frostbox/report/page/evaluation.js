@@ -170,7 +170,7 @@ function calibrationCard({ ece, temperature, ece_scaled: scaled, bins }) {
 function sliceCard(title, rows, field, word) {
   if (!rows.length) return null;
   return card(title, bars(rows.map((row) => ({
-    name: `${row.name} (${plural(row[field], word)})`, value: row.ap50, text: percent(row.ap50),
+    name: row.name, about: plural(row[field], word), value: row.ap50, text: percent(row.ap50),
   })), { most: 1, label: title }));
 }
 
