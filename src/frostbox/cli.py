@@ -95,7 +95,11 @@ def explore(
         for path in reporting.write_explore(dataset, numbers, out):
             say(f"written {path}")
     if report is not None:
-        say(f"written {reporting.write_explore_page(dataset, numbers, report)}")
+        from frostbox.data.doctor import examine
+        from frostbox.progress import Progress
+
+        found = examine(data, [split], classes=parse_names(classes), progress=Progress())
+        say(f"written {reporting.write_explore_page(dataset, numbers, found, report)}")
     write_json(numbers, json_file)
 
 
