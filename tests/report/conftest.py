@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from frostbox.data.sample import write_sample
 from frostbox.report import write_evaluation_report
@@ -25,9 +25,7 @@ OpenPage = Callable[..., Page]
 
 def wait_for_charts(page: Page) -> None:
     """Charts are drawn when their room has been measured, a moment after they are made."""
-    page.wait_for_function(
-        "[...document.querySelectorAll('.plot')].every(p => p.childElementCount)"
-    )
+    expect(page.locator(".plot:empty")).to_have_count(0)
 
 
 @pytest.fixture(scope="session")
