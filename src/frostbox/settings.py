@@ -74,8 +74,9 @@ class TrainSettings:
             raise SettingsError(
                 f"unknown setting '{unknown[0]}': there are {', '.join(sorted(known))}"
             )
-        fit_values = {**head.fit_defaults, **{k: v for k, v in given.items() if k in fit_names}}
-        values = {k: v for k, v in given.items() if k in own}
+        chosen = {**head.defaults, **given}
+        fit_values = {k: v for k, v in chosen.items() if k in fit_names}
+        values = {k: v for k, v in chosen.items() if k in own}
         return cls(**values, head_settings=head_settings, fit=FitSettings(**fit_values))
 
     def to_json(self) -> str:
