@@ -267,6 +267,12 @@ def print_trained(trained: Trained) -> None:
     measured = summary["evaluation"]
     if measured is not None:
         print_evaluation(measured)
+    scaled = summary["calibration"]
+    if scaled is not None and scaled["ece_before"] is not None:
+        console.print(
+            f"scores divided by temperature {scaled['temperature']:.2f} (predict --calibrated): "
+            f"calibration error {scaled['ece_before']:.3f} before, {scaled['ece_after']:.3f} after"
+        )
     fit = summary["fit"]
     kept = f"best of {fit['epochs_run']} epochs: {fit['best_epoch'] + 1}"
     console.print(kept if measured is not None else f"final weights of {fit['epochs_run']} epochs")
