@@ -29,8 +29,21 @@ cache_app = typer.Typer(help="Show and remove cached features.", no_args_is_help
 app.add_typer(cache_app, name="cache")
 
 Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or the parent.")]
+
+
+def _checked_target(target: str | None) -> str | None:
+    """Refuses a file that cannot be written before the work, not after it."""
+    from frostbox.inputs import check_not_folders
+
+    check_not_folders(None if target == "-" else target)
+    return target
+
+
 Json = Annotated[
-    str | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - is stdout.")
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write JSON; - is stdout.", callback=_checked_target
+    ),
 ]
 Report = Annotated[
     Path | None,
@@ -257,9 +270,9 @@ def evaluate(
     data: Data,
     split: Split = "val",
     json_file: Json = None,
-    report: Annotated[Path | None, typer.Option(help="Write one HTML page there.")] = None,
+    report: Report = None,
     save_predictions: Annotated[
-        Path | None, typer.Option(help="Write the predictions there, as COCO results.")
+        Path | None, typer.Option(metavar="FILE.json", help="Write the detections: COCO results.")
     ] = None,
     bootstrap: Bootstrap = 1000,
     classes: Classes = None,
