@@ -59,7 +59,9 @@ def predictions(data: DetectionSet, found: Mapping[str, Sequence[Found]]) -> Pre
     )
 
 
-def random_pair(seed: int = 0, images: int = 60) -> tuple[DetectionSet, Predictions, Predictions]:
+def random_pair(
+    seed: int = 0, images: int = 60, photo: Path | None = Path("nowhere.jpg")
+) -> tuple[DetectionSet, Predictions, Predictions]:
     """A data set, a decent detector's predictions of it, and the same with shuffled scores."""
     rng = np.random.default_rng(seed)
     truth: dict[str, list[Truth]] = {}
@@ -79,7 +81,7 @@ def random_pair(seed: int = 0, images: int = 60) -> tuple[DetectionSet, Predicti
             x, y = rng.uniform(0, 150, 2)
             box = (float(x), float(y), float(x) + 30, float(y) + 30)
             found[image_id].append((str(rng.choice(["a", "b"])), box, float(rng.uniform(0, 0.6))))
-    data = dataset(truth)
+    data = dataset(truth, photo=photo)
     scores = iter(rng.permutation([s for row in found.values() for _, _, s in row]).tolist())
     spoiled = {i: [(n, b, next(scores)) for n, b, _ in row] for i, row in found.items()}
     return data, predictions(data, found), predictions(data, spoiled)
