@@ -27,12 +27,15 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def parse_strides(text: str) -> tuple[int, ...]:
-    """'8,16,32' as a tuple."""
+def parse_counts(text: str, name: str) -> tuple[int, ...]:
+    """'8,16,32' as a tuple; `name` is that of the option."""
     try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(f"strides is '{text}': give numbers such as 8,16,32") from error
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = (0,)
+    if min(counts) < 1:
+        raise SettingsError(f"{name} is '{text}': give numbers above 0 such as 8,16,32")
+    return counts
 
 
 def parse_nms(text: str | None) -> dict[str, float | None]:

@@ -6,16 +6,36 @@ stdout, everything else to stderr: `--json -` leaves stdout pure JSON.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from frostbox import cli_cache
 from frostbox._version import __version__
-from frostbox.arguments import parse_names, parse_nms, parse_options, parse_size, parse_strides
+from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_options, parse_size
+from frostbox.cli_shared import (
+    Backbone,
+    Bootstrap,
+    Classes,
+    Data,
+    Device,
+    Json,
+    Model,
+    Nms,
+    Report,
+    Resize,
+    Score,
+    Size,
+    Split,
+    Strict,
+    Threshold,
+    Weights,
+    say,
+    write_json,
+)
 from frostbox.errors import FrostboxError
 
 app = typer.Typer(
@@ -25,59 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-cache_app = typer.Typer(help="Show and remove cached features.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
-
-Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or the parent.")]
-
-
-def _checked_target(target: str | None) -> str | None:
-    """Refuses a file that cannot be written before the work, not after it."""
-    from frostbox.inputs import check_not_folders
-
-    check_not_folders(None if target == "-" else target)
-    return target
-
-
-Json = Annotated[
-    str | None,
-    typer.Option(
-        "--json", metavar="FILE|-", help="Write JSON; - is stdout.", callback=_checked_target
-    ),
-]
-Report = Annotated[
-    Path | None,
-    typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page."),
-]
-Classes = Annotated[
-    str | None, typer.Option(help="Class names in label order, separated by commas.")
-]
-Backbone = Annotated[
-    str, typer.Option(help="efficientnet_lite0|1|2, or a torchvision or timm name.")
-]
-Weights = Annotated[str, typer.Option(help="auto, random:SEED, or a local .pth/.safetensors file.")]
-Size = Annotated[str, typer.Option(help="Network input in pixels: 224, or WIDTHxHEIGHT.")]
-Resize = Annotated[str, typer.Option(help="shrink, crop or letterbox.")]
-Strict = Annotated[bool, typer.Option("--strict", help="A broken photo is an error, not skipped.")]
-Threshold = Annotated[
-    float | None,
-    typer.Option(help="Lowest score shown.", show_default="each class's of the best F1 on val"),
-]
-Split = Annotated[str, typer.Option(help="Name of the image list.")]
-Bootstrap = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.", min=0)]
-Model = Annotated[
-    Path,
-    typer.Argument(
-        help="best.safetensors, the folder of a run, or a .json of COCO results of any tool."
-    ),
-]
-Nms = Annotated[
-    str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Score = Annotated[
-    str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")
-]
+app.add_typer(cli_cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
@@ -125,10 +93,42 @@ def explore(
         reporting.print_explore(dataset, numbers)
     if out is not None:
         for path in reporting.write_explore(dataset, numbers, out):
-            _say(f"written {path}")
+            say(f"written {path}")
     if report is not None:
-        _say(f"written {reporting.write_explore_page(dataset, numbers, report)}")
-    _write_json(numbers, json_file)
+        from frostbox.data.doctor import examine
+        from frostbox.progress import Progress
+
+        found = examine(data, [split], classes=parse_names(classes), progress=Progress())
+        say(f"written {reporting.write_explore_page(dataset, numbers, found, report)}")
+    write_json(numbers, json_file)
+
+
+@app.command()
+def doctor(
+    data: Data,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A list to examine; repeat for more; else all.")
+    ] = None,
+    classes: Classes = None,
+    size: Size = "224",
+    strides: Annotated[str, typer.Option(help="Strides of the feature maps.")] = "32",
+    cells: Annotated[str, typer.Option(help="Grids whose capacity is checked.")] = "7,10,13,20",
+    photos: Annotated[bool, typer.Option(help="Decode the photos too.")] = True,
+    json_file: Json = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Write a repaired copy to --out.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Empty folder for the copy.")] = None,
+) -> None:
+    """Find what is wrong with a data set, worst first; status 1 if it breaks or spoils training."""
+    from frostbox.diagnosis import run_doctor
+
+    healthy, found = run_doctor(
+        data, split, parse_names(classes), size=parse_size(size),
+        stride=min(parse_counts(strides, "strides")), cells=parse_counts(cells, "cells"),
+        photos=photos, fix=fix, out=out, quiet=json_file == "-",
+    )  # fmt: skip
+    write_json(found, json_file)
+    if not healthy:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -158,14 +158,14 @@ def extract(
         size=parse_size(size),
         split=split,
         views=views,
-        strides=parse_strides(strides),
+        strides=parse_counts(strides, "strides"),
         resize=resize,
         engine=engine,
         device=device,
         classes=parse_names(classes),
         strict=strict,
     )
-    _say(
+    say(
         f"{len(cache.ids)} images x {len(cache.views)} views in {out}"
         + (f"; {len(cache.skipped)} broken photos skipped" if cache.skipped else "")
     )
@@ -293,8 +293,8 @@ def evaluate(
         reporting.print_evaluation(result)
     for path in (report, save_predictions):
         if path is not None:
-            _say(f"written {path}")
-    _write_json(result, json_file)
+            say(f"written {path}")
+    write_json(result, json_file)
 
 
 @app.command()
@@ -320,7 +320,7 @@ def compare(
     )  # fmt: skip
     if json_file != "-":
         reporting.print_comparison(result)
-    _write_json(result, json_file)
+    write_json(result, json_file)
 
 
 @app.command()
@@ -351,60 +351,8 @@ def predict(
     if json_file != "-":
         reporting.print_predictions(found)
     if out is not None:
-        _say(f"annotated pictures in {out}")
-    _write_json(found, json_file)
-
-
-@cache_app.command("list")
-def cache_list(
-    cache: Annotated[Path | None, typer.Option(help="Folder of caches.")] = None,
-    json_file: Json = None,
-) -> None:
-    """Show the caches that training made, with their sizes."""
-    from frostbox import reporting
-    from frostbox.features.store import cache_root, list_caches
-
-    found = list_caches(cache_root(cache))
-    if json_file != "-":
-        reporting.print_caches(cache_root(cache), found)
-    _write_json(found, json_file)
-
-
-@cache_app.command("prune")
-def cache_prune(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Caches by name as `list` shows them; all without.")
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of caches.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove caches. Features can be extracted again at any time."""
-    from frostbox.features.store import cache_root, list_caches, prune_caches
-    from frostbox.units import size_text
-
-    chosen = list_caches(cache_root(cache), names or None)
-    if not chosen:
-        _say(f"no caches in {cache_root(cache)}")
-        return
-    total = size_text(sum(c["bytes"] for c in chosen))
-    if not yes:
-        for entry in chosen:
-            _say(f"  {entry['name']}  {size_text(entry['bytes'])}")
-        typer.confirm(f"remove {len(chosen)} caches, {total}?", abort=True, err=True)
-    prune_caches(cache_root(cache), chosen)
-    _say(f"removed {len(chosen)} caches, {total}")
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _write_json(value: Any, target: str | None) -> None:
-    if target == "-":
-        typer.echo(json.dumps(value, indent=2))
-    elif target is not None:
-        Path(target).write_text(json.dumps(value, indent=2) + "\n")
-        _say(f"written {target}")
+        say(f"annotated pictures in {out}")
+    write_json(found, json_file)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes
 from frostbox.data.voc import load
 from frostbox.detector import Detector, Settings
+from frostbox.diagnosis import check_before_training
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import Engine, create_engine
@@ -76,7 +77,7 @@ def train_run(
     **options: Any,
 ) -> Trained:
     """`train`, with all that it leaves; see there."""
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False, emoji=False)
     progress = Progress(console)
     seconds: dict[str, float] = {}
     given = {**(TrainSettings.read(Path(config)) if config else {}), **options}
@@ -86,6 +87,8 @@ def train_run(
     device = resolve_device(settings.fit.device)
 
     started = time.perf_counter()
+    examined = [split for split in (settings.train_split, settings.val_split) if split != "none"]
+    check_before_training(data, examined, settings.classes, console)
     train_set = load(data, settings.train_split, settings.classes, require_photos=True)
     train_set = check_photo_sizes(train_set)
     settings = replace(settings, classes=train_set.classes)
@@ -299,7 +302,7 @@ def extract_features(
     console: Console | None = None,
 ) -> FeatureCache:
     """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False, emoji=False)
     TrainSettings(size=size, resize=resize)  # says what is wrong before any work
     if Path(out).is_file():
         raise SettingsError(f"{out} is a file: give a folder for the cache with --out")

@@ -13,6 +13,7 @@ from frostbox.units import seconds_text, size_text
 
 if TYPE_CHECKING:
     from frostbox.data.annotations import DetectionSet
+    from frostbox.data.doctor import Report as DoctorReport
     from frostbox.data.explore import Statistics
     from frostbox.pipeline import Trained
     from frostbox.report.contract import Finding
@@ -89,15 +90,24 @@ def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list
 
 
 def write_explore_page(
-    dataset: DetectionSet,
-    numbers: Statistics,
-    path: Path,
-    findings: Sequence[Finding] | None = None,
+    dataset: DetectionSet, numbers: Statistics, doctor: DoctorReport, path: Path
 ) -> Path:
-    """The page of a data set, with the doctor's findings where it was asked."""
+    """The page of a data set, with what the doctor found in it."""
+    from frostbox.data.doctor.findings import KINDS, shown
     from frostbox.report import write_explore_report
     from frostbox.report.explore import explore_report
 
+    findings: list[Finding] = [
+        {
+            "severity": f.severity,
+            "kind": KINDS[f.kind],
+            "file": shown(f.file, doctor.root),
+            "field": f.field,
+            "message": f.found,
+            "remedy": f.way_out,
+        }
+        for f in doctor.findings
+    ]
     return write_explore_report(explore_report(dataset, numbers, findings), path)
 
 

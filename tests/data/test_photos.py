@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
-from frostbox.data.photos import check_photo_sizes, image_size, read_image
+from frostbox.data.photos import check_photo_sizes, image_size, read_image, read_thumbnail
 from frostbox.data.voc import read_voc
 from frostbox.errors import DataError, NotFoundError
 from tests.conftest import TinyVoc
@@ -89,6 +89,31 @@ def test_exif_orientation(
         upright = ImageOps.exif_transpose(stored)
     _assert_close(read_image(path), upright, 20)
     _assert_close(read_image(path, exif=False), picture, 20)
+
+
+def _quarter_turn() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_thumbnail_is_the_photo_in_small(
+    tmp_path: Path, picture: Image.Image, suffix: str
+) -> None:
+    path = tmp_path / f"photo.{suffix}"
+    large = picture.resize((picture.width * 8, picture.height * 8))
+    large.save(path, exif=_quarter_turn(), **({"quality": 95} if suffix == "jpg" else {}))
+    side = max(large.size) // 4
+    for exif in (True, False):
+        thumbnail = read_thumbnail(path, side, exif)
+        whole = Image.fromarray(read_image(path, exif).permute(1, 2, 0).numpy())
+        assert thumbnail.size == (whole.width // 4, whole.height // 4)
+        expected = np.asarray(whole.resize(thumbnail.size, Image.Resampling.LANCZOS), float)
+        assert np.abs(np.asarray(thumbnail, float) - expected).mean() < 4
+    assert read_thumbnail(path, 10 * side).size == (large.height, large.width)
+    with pytest.raises(NotFoundError, match="does not exist"):
+        read_thumbnail(tmp_path / "none.jpg", side)
 
 
 def test_a_tiff_is_always_upright(tmp_path: Path, picture: Image.Image) -> None:

@@ -282,6 +282,7 @@ def test_boxes_that_voc_cannot_say_are_not_written(
 def test_importing_the_readers_leaves_torch_alone() -> None:
     code = (
         "import sys, frostbox.data, frostbox.data.voc, frostbox.data.explore, frostbox.draw;"
+        "import frostbox.report.explore;"
         "assert 'torch' not in sys.modules; assert 'load' in dir(frostbox.data);"
         "frostbox.data.filter_largest; assert 'torch' in sys.modules"
     )

@@ -163,6 +163,16 @@ def test_explore_counts_plots_and_keeps_stdout_pure(shapes_voc, frostbox, tmp_pa
     assert "objects" in frostbox("explore", shapes_voc / "VOCdevkit", "--split", "val").out
 
 
+def test_explore_writes_a_page(shapes_voc, frostbox, tmp_path):
+    page = tmp_path / "new" / "explore.html"
+    result = frostbox("explore", shapes_voc, "--report", page)
+    assert f"written {page}" in result.err
+    text = page.read_text("utf-8")
+    assert text.startswith("<!doctype html>")
+    assert "data:image/jpeg;base64," in text
+    assert "shape_0" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -238,7 +248,9 @@ def test_help_of_every_command_starts_without_torch():
         "except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
     )
-    commands = ["demo", "explore", "extract", "train", "evaluate", "predict", "cache"]
+    commands = [
+        "demo", "explore", "doctor", "extract", "train", "evaluate", "compare", "predict", "cache",
+    ]  # fmt: skip
     whole = subprocess.run(
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     )

@@ -39,12 +39,16 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
         DataError: the file is not an image.
     """
     with _readable(path), Image.open(path) as image:
-        # Pillow turns TIFF upright by itself, and the size with it. It decodes a whole PNG to look
-        # for an EXIF block behind the pixels; libpng does not look there, and neither do we.
-        has_exif = "exif" in image.info if image.format == "PNG" else image.format != "TIFF"
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
-        valid = isinstance(orientation, int) and 1 <= orientation <= 8
-        return *image.size, orientation if valid else 1
+        return *image.size, exif_orientation(image)
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened picture, 1 to 8; 1 where none is to be applied."""
+    # Pillow turns TIFF upright by itself, and the size with it. It decodes a whole PNG to look
+    # for an EXIF block behind the pixels; libpng does not look there, and neither do we.
+    has_exif = "exif" in image.info if image.format == "PNG" else image.format != "TIFF"
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def read_image(path: str | Path, exif: bool = True) -> Tensor:
@@ -170,12 +174,13 @@ def _readable(path: str | Path) -> Iterator[None]:
         if isinstance(error, (IsADirectoryError, PermissionError)):
             raise DataError(f"{path} cannot be read ({error.strerror}); give a photo.") from error
         raise DataError(
-            f"{path} cannot be decoded ({_reason(error)}); replace the photo or take it off the "
+            f"{path} cannot be decoded ({failure(error)}); replace the photo or take it off the "
             "list."
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def failure(error: Exception) -> str:
+    """Why a decoder gave up, in a few words."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if any(word in text.lower() for word in ("truncated", "incomplete", "out of bound read")):
         return "the file is truncated"

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-import defusedxml.ElementTree
-from defusedxml.common import DefusedXmlException
-
+from frostbox.data import voc_fields as fields
 from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
 from frostbox.data.voc_layout import (
     Photos,
@@ -52,7 +49,6 @@ CLASSES = (
     "bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor",
 )  # fmt: skip
 
-_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 _SHOWN = 3
 
 
@@ -140,7 +136,7 @@ def read_annotation(xml_path: str | Path) -> dict[str, Any]:
     """
     from torchvision.datasets import VOCDetection  # needs torch, which `explore` does without
 
-    tree: dict[str, Any] = VOCDetection.parse_voc_xml(_parse(str(xml_path)))
+    tree: dict[str, Any] = VOCDetection.parse_voc_xml(fields.parse(str(xml_path)))
     return tree
 
 
@@ -178,14 +174,14 @@ def write_voc_xml(path: str | Path, image: ImageAnnotation) -> None:
             f"\t\t<occluded>{obj.occluded:d}</occluded>",
             f"\t\t<difficult>{obj.difficult:d}</difficult>",
             "\t\t<bndbox>",
-            *(f"\t\t\t<{tag}>{_digits(v)}</{tag}>" for tag, v in zip(_CORNERS, raw, strict=True)),
+            *(
+                f"\t\t\t<{tag}>{digits(v)}</{tag}>"
+                for tag, v in zip(fields.CORNERS, raw, strict=True)
+            ),
             "\t\t</bndbox>",
             "\t</object>",
         ]
     path.write_text("\n".join([*lines, "</annotation>", ""]), encoding="utf-8")
-
-
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 @dataclass
@@ -205,20 +201,15 @@ class _Reader:
         return record
 
     def _read(self, image_id: str, path: str) -> ImageAnnotation:
-        tree = _parse(path)
-        photo = self.photos.find(image_id, (tree.findtext("filename") or "").strip())
+        tree = fields.parse(path)
+        photo = self.photos.find(image_id, fields.text(tree, "filename"))
         size = _size(tree, path, photo)
         objects = []
         for number, node in enumerate(tree.iterfind("object"), start=1):
-            name = (node.findtext("name") or "").strip()
-            where = f"{path}: object {number} ({name or 'without name'})"
-            if not name:
-                raise DataError(f"{where}: name is missing or empty; write the class name.")
-            bndboxes = node.findall("bndbox")
-            if len(bndboxes) != 1:
-                what = "stands there more than once" if bndboxes else "is missing"
-                raise DataError(f"{where}: bndbox {what}; give each object one box.")
-            raw = [_number(bndboxes[0], tag, where, "bndbox") for tag in _CORNERS]
+            where = fields.place(path, number, node)
+            name = fields.object_name(node, where)
+            bndbox = fields.object_box(node, where)
+            raw = [fields.number(bndbox, tag, where) for tag in fields.CORNERS]
             if raw[0] == 0 or raw[1] == 0:
                 self.zero_based.append(image_id)
                 raw[:2] = [value or 1.0 for value in raw[:2]]
@@ -228,73 +219,29 @@ class _Reader:
                 ObjectAnnotation(
                     name=name,
                     box=(xmin - 1, ymin - 1, xmax, ymax),
-                    difficult=_flag(node, "difficult", where),
-                    truncated=_flag(node, "truncated", where),
-                    occluded=_flag(node, "occluded", where),
-                    pose=(node.findtext("pose") or "").strip() or "Unspecified",
+                    difficult=fields.flag(node, "difficult", where),
+                    truncated=fields.flag(node, "truncated", where),
+                    occluded=fields.flag(node, "occluded", where),
+                    pose=fields.text(node, "pose") or "Unspecified",
                 )
             )
         return ImageAnnotation(image_id, photo, *size, tuple(objects), Path(path))
 
 
-def _parse(path: str) -> Element:
-    try:
-        root: Element | None = defusedxml.ElementTree.parse(path).getroot()
-    except defusedxml.ElementTree.ParseError as error:
-        raise DataError(f"{path} is not well-formed XML ({error}); mend or remove it.") from error
-    except DefusedXmlException as error:
-        raise DataError(f"{path} declares entities, which are not read; remove them.") from error
-    except (LookupError, ValueError) as error:
-        raise DataError(f"{path} is in an unknown encoding ({error}); save as UTF-8.") from error
-    if root is None or root.tag != "annotation":
-        found = "missing" if root is None else f"<{root.tag}>"
-        raise DataError(f"{path}: its outermost tag is {found}; VOC's is <annotation>.")
-    return root
-
-
 def _size(tree: Element, path: str, photo: Path | None) -> tuple[int, int]:
     """Width and height in pixels; the photo's own when the XML has no size or 0 x 0."""
-    node = tree.find("size")
-    if node is not None:
-        width, height = (_number(node, tag, path, "size") for tag in ("width", "height"))
-        if width > 0 and height > 0 and width == int(width) and height == int(height):
-            return int(width), int(height)
-        if width != 0 or height != 0:
-            raise DataError(
-                f"{path}: size is {width:g} x {height:g}; write the photo's width and height."
-            )
+    size = fields.stated_size(tree, path)
+    if size is not None:
+        return size
     if photo is None:
-        what = "size is missing" if node is None else "size is 0 x 0"
-        raise DataError(
-            f"{path}: {what} and there is no photo to take it from; write width and height."
+        what = "is missing" if tree.find("size") is None else "is 0 x 0"
+        raise fields.FieldFault(
+            path, "size", f"{what} and there is no photo to take it from", "write width and height"
         )
     from frostbox.data.photos import image_size
 
     width, height, orientation = image_size(photo)
     return (height, width) if orientation >= 5 else (width, height)
-
-
-def _number(node: Element, tag: str, where: str, parent: str) -> float:
-    text = node.findtext(tag)
-    if text is None:
-        raise DataError(f"{where}: {parent}/{tag} is missing; write it as a number of pixels.")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{where}: {parent}/{tag} is {text.strip()!r}, not a number of pixels.")
-    return value
-
-
-def _flag(node: Element, tag: str, where: str) -> bool:
-    text = node.findtext(tag)
-    if text is None:
-        return False
-    flag = _FLAGS.get(text.strip().lower())
-    if flag is None:
-        raise DataError(f"{where}: {tag} is {text.strip()!r}; write 0 or 1.")
-    return flag
 
 
 def _check_box(raw: Sequence[float], size: tuple[int, int], where: str) -> None:
@@ -357,7 +304,8 @@ def _check_classes(records: Iterable[ImageAnnotation], names: Sequence[str], ori
                 )
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """A coordinate as text: whole numbers as such, others with all their decimals."""
     return str(int(value)) if value == int(value) else repr(value)
 
 

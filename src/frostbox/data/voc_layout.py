@@ -80,10 +80,7 @@ def read_split(root: Path, split: str, annotated: Mapping[str, str]) -> list[str
         what = "is the list of one class, not a split" if is_class_list else "does not exist"
         raise NotFoundError(f"{path} {what}; {known}.")
     lines: dict[str, int] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        image_id = _image_id(line.strip(), annotated)
+    for number, image_id in listed_ids(path, annotated):
         if image_id not in annotated:
             raise DataError(
                 f"{path}, line {number}: {image_id!r} has no "
@@ -98,6 +95,16 @@ def read_split(root: Path, split: str, annotated: Mapping[str, str]) -> list[str
     if not lines:
         raise DataError(f"{path} names no image; write one id a line.")
     return list(lines)
+
+
+def listed_ids(path: Path, annotated: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Line number, from 1, and id of every line of a list that is not blank.
+
+    Raises:
+        DataError: the file is not UTF-8.
+    """
+    lines = enumerate(_read_text(path).splitlines(), start=1)
+    return [(k, image_id(line.strip(), annotated)) for k, line in lines if line.strip()]
 
 
 def annotation_paths(root: Path) -> dict[str, str]:
@@ -124,6 +131,10 @@ class Photos:
         # Of a.jpg and a.png the one whose suffix stands first in PHOTO_SUFFIXES stays.
         for stem, _, name in sorted(found, key=lambda e: (-rank[e[1].lower()], e[2])):
             self._by_id[stem] = name
+
+    def by_id(self) -> dict[str, Path]:
+        """The photo of each id that has one of its own name."""
+        return {image_id: self._folder / name for image_id, name in self._by_id.items()}
 
     def find(self, image_id: str, filename: str) -> Path | None:
         """The photo of an id: ID with any picture suffix, else the XML's `filename`, else None.
@@ -186,8 +197,8 @@ def _is_class_list(folder: Path, stem: str, stems: set[str]) -> bool:
     return len(first.split()) == 2
 
 
-def _image_id(line: str, annotated: Mapping[str, str]) -> str:
-    """The id of a line; a name with spaces is tried first, because "photo 1" may be an id."""
+def image_id(line: str, annotated: Mapping[str, str]) -> str:
+    """The id of a list's line; the whole line comes first, because "photo 1" may be an id."""
     if line in annotated:
         return line
     head, _, last = line.replace("\t", " ").rpartition(" ")

@@ -15,7 +15,7 @@ function buildPage(report) {
       "Each wrong detection has one kind. The cost is the AP that would be gained if this kind alone were mended; costs do not add up.",
       errorBars(report.errors, gallery)) : null,
     confusion ? section("confusion", "Confusion",
-      `Rows are ground truth, columns predictions, matched at IoU ${confusion.iou}; predictions from score ${confusion.score}. The background column counts missed objects, its row predictions on nothing.`,
+      `Rows are ground truth, columns predictions, matched at IoU ${confusion.iou}; predictions from score ${confusion.score.toFixed(2)}. The background column counts missed objects, its row predictions on nothing.`,
       confusionCard(confusion)) : null,
     scores || calibration ? section("scores", "Scores",
       "Whether a score can be believed: how it separates hits from false positives, and how often a detection of a given score is right.",
@@ -170,7 +170,7 @@ function calibrationCard({ ece, temperature, ece_scaled: scaled, bins }) {
 function sliceCard(title, rows, field, word) {
   if (!rows.length) return null;
   return card(title, bars(rows.map((row) => ({
-    name: `${row.name} (${plural(row[field], word)})`, value: row.ap50, text: percent(row.ap50),
+    name: row.name, about: plural(row[field], word), value: row.ap50, text: percent(row.ap50),
   })), { most: 1, label: title }));
 }
 

@@ -36,7 +36,7 @@ function findingsCard(findings) {
     caption: "Findings", rows: findings, filter: (f) => !wanted || f.severity === wanted,
     columns: [
       { name: "Severity", key: (f) => place.get(f), hint: "Sorts as found: worst first", node: (f) => el("span", { class: "badge", "data-rank": Math.min(2, severities.indexOf(f.severity)) }, f.severity) },
-      text("Kind", "kind"),
+      { ...text("Kind", "kind"), className: "words" },
       { name: "File", key: (f) => f.file, node: (f) => [el("span", { class: "file" }, f.file), f.field ? el("span", { class: "field" }, f.field) : null] },
       { ...text("Found", "message"), className: "prose" }, { ...text("Remedy", "remedy"), className: "prose" },
     ],

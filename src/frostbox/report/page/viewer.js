@@ -67,7 +67,9 @@ function drawn(image, view, labels) {
     if (labels && named(box, view)) {
       const below = box.role === "truth";
       const chip = el("span", { class: `boxname ${boxClass(box)}` }, box.role === "found" ? `${box.name} ${fixed(box.score)}` : box.name);
-      chip.style.left = `${(100 * Math.max(0, x1)) / width}%`;
+      // Near the right edge a name ends where its box ends, so that it is not cut off.
+      if (x1 > 0.7 * width) chip.style.right = `${Math.max(0, 100 - (100 * x2) / width)}%`;
+      else chip.style.left = `${(100 * Math.max(0, x1)) / width}%`;
       if (below) chip.style.bottom = `${100 - (100 * Math.min(height, y2)) / height}%`;
       else chip.style.top = `${(100 * Math.max(0, y1)) / height}%`;
       if (!below && y1 > 0.06 * height) chip.classList.add("above");

@@ -1,0 +1,77 @@
+"""What the commands of the command line share: arguments and options, words, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from frostbox.inputs import check_not_folders
+
+Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or the parent.")]
+
+
+def _checked_target(target: str | None) -> str | None:
+    """Refuse a file that cannot be written before the work, not after it."""
+    check_not_folders(None if target == "-" else target)
+    return target
+
+
+Json = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write JSON; - is stdout.", callback=_checked_target
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page."),
+]
+Classes = Annotated[
+    str | None, typer.Option(help="Class names in label order, separated by commas.")
+]
+Backbone = Annotated[
+    str, typer.Option(help="efficientnet_lite0|1|2, or a torchvision or timm name.")
+]
+Weights = Annotated[str, typer.Option(help="auto, random:SEED, or a local .pth/.safetensors file.")]
+Size = Annotated[str, typer.Option(help="Network input in pixels: 224, or WIDTHxHEIGHT.")]
+Resize = Annotated[str, typer.Option(help="shrink, crop or letterbox.")]
+Strict = Annotated[bool, typer.Option("--strict", help="A broken photo is an error, not skipped.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Lowest score shown, after --calibrated.",
+        show_default="each class's of the best F1 on val",
+    ),
+]
+Split = Annotated[str, typer.Option(help="Name of the image list.")]
+Bootstrap = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.", min=0)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="best.safetensors, the folder of a run, or a .json of COCO results of any tool."
+    ),
+]
+Nms = Annotated[
+    str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Score = Annotated[
+    str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")
+]
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    typer.echo(text, err=True)
+
+
+def write_json(value: Any, target: str | None) -> None:
+    """Write JSON to a file, or to stdout for "-"."""
+    if target == "-":
+        typer.echo(json.dumps(value, indent=2))
+    elif target is not None:
+        Path(target).write_text(json.dumps(value, indent=2) + "\n")
+        say(f"written {target}")

@@ -1,0 +1,130 @@
+"""The fields of one VOC XML: each is read, or refused with a sentence.
+
+`voc.py` stops at the first `FieldFault`, the doctor collects them; so both mean the same by a
+number, a flag or a size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import defusedxml.ElementTree
+from defusedxml.common import DefusedXmlException
+
+from frostbox.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
+
+
+class FieldFault(DataError):
+    """A field that cannot be used: where it stands, what was found, what to do."""
+
+    def __init__(self, where: str, field: str, found: str, way_out: str) -> None:
+        subject = f"{where}: {field}" if field else where
+        super().__init__(f"{subject} {found}; {way_out}.")
+        self.field = field
+        self.found = found
+        self.way_out = way_out
+
+
+def parse(path: str) -> Element:
+    """The <annotation> element of a file. Raises FieldFault for anything else."""
+    try:
+        root: Element | None = defusedxml.ElementTree.parse(path).getroot()
+    except defusedxml.ElementTree.ParseError as error:
+        found = f"is not well-formed XML ({error})"
+        raise FieldFault(path, "", found, "mend or remove it") from error
+    except DefusedXmlException as error:
+        found = "declares entities, which are not read"
+        raise FieldFault(path, "", found, "remove them") from error
+    except (LookupError, ValueError) as error:
+        found = f"is in an unknown encoding ({error})"
+        raise FieldFault(path, "", found, "save as UTF-8") from error
+    if root is None or root.tag != "annotation":
+        found = "is missing" if root is None else f"is <{root.tag}>"
+        raise FieldFault(path, "its outermost tag", found, "VOC's is <annotation>")
+    return root
+
+
+def text(node: Element, tag: str) -> str:
+    """The text of a child without blanks around it; "" when there is none."""
+    return (node.findtext(tag) or "").strip()
+
+
+def child(node: Element, tag: str) -> Element:
+    """The first child of that tag. Raises FieldFault when there is none."""
+    found = node.find(tag)
+    if found is None:
+        raise FieldFault(node.tag, tag, "is missing", "write it")
+    return found
+
+
+def place(path: str, number: int, node: Element) -> str:
+    """How messages name the `number`-th object, counted from 1."""
+    return f"{path}: object {number} ({text(node, 'name') or 'without name'})"
+
+
+def object_name(node: Element, where: str) -> str:
+    """The class name, blanks around it removed. Raises FieldFault when it is empty."""
+    name = text(node, "name")
+    if not name:
+        raise FieldFault(where, "name", "is missing or empty", "write the class name")
+    return name
+
+
+def object_box(node: Element, where: str) -> Element:
+    """The one bndbox of an object. Raises FieldFault for none or several."""
+    boxes = node.findall("bndbox")
+    if len(boxes) != 1:
+        found = "stands there more than once" if boxes else "is missing"
+        raise FieldFault(where, "bndbox", found, "give each object one box")
+    return boxes[0]
+
+
+def number(node: Element, tag: str, where: str) -> float:
+    """A finite number of pixels. Raises FieldFault otherwise; `node` names the parent field."""
+    found = node.findtext(tag)
+    field = f"{node.tag}/{tag}"
+    if found is None:
+        raise FieldFault(where, field, "is missing", "write it as a number of pixels")
+    try:
+        value = float(found)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise FieldFault(
+            where, field, f"is {found.strip()!r}, not a number of pixels", "write a number"
+        )
+    return value
+
+
+def flag(node: Element, tag: str, where: str) -> bool:
+    """Whether a flag is set; an absent one is not. Raises FieldFault for other text than 0 or 1."""
+    found = text(node, tag)
+    if found.lower() not in _FLAGS:
+        raise FieldFault(where, tag, f"is {found!r}", "write 0 or 1")
+    return _FLAGS[found.lower()]
+
+
+def stated_size(tree: Element, where: str) -> tuple[int, int] | None:
+    """Width and height in pixels; None when there is no size or it is 0 x 0.
+
+    Raises:
+        FieldFault: a size that is not two whole numbers above 0.
+    """
+    node = tree.find("size")
+    if node is None:
+        return None
+    width, height = (number(node, tag, where) for tag in ("width", "height"))
+    if width == 0 and height == 0:
+        return None
+    if width <= 0 or height <= 0 or width != int(width) or height != int(height):
+        raise FieldFault(
+            where, "size", f"is {width:g} x {height:g}", "write the photo's width and height"
+        )
+    return int(width), int(height)

@@ -1,0 +1,193 @@
+"""What `doctor` does from end to end, the brief check before a training, and the doctor's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frostbox.data.doctor import diagnose, examine
+from frostbox.data.doctor.findings import KINDS, SEVERITIES, Finding, Report, shown
+from frostbox.data.doctor.fix import Repair, check_out, write_repaired
+from frostbox.errors import DataError, SettingsError
+from frostbox.progress import Progress
+from frostbox.units import seconds_text
+
+_WORDS = {"breaks": "breaks training", "spoils": "spoils training", "notice": "notice"}
+_COLOURS = {"breaks": "red", "spoils": "yellow", "notice": "cyan"}
+_EXAMPLES = {"breaks": 10, "spoils": 10, "notice": 4}
+_WIDTH = 110
+
+
+def run_doctor(
+    data: str | Path,
+    splits: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    fix: bool = False,
+    out: Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> tuple[bool, dict[str, Any]]:
+    """Examine a data set, print what is wrong and, with `fix`, write and examine a repaired copy.
+
+    Args:
+        data, splits, classes, options: as for `data.doctor.diagnose`.
+        fix: whether to write a repaired copy into `out`, an empty or new folder.
+        quiet: whether to print nothing on stdout.
+
+    Returns:
+        Whether nothing breaks or spoils training (in the copy, if there is one), and the report as
+        plain values; with `fix` also "repairs" and "after", the report on the copy.
+
+    Raises:
+        SettingsError: `fix` without `out` or the other way round, or a folder that is not empty.
+        NotFoundError, DataError: as `diagnose`.
+    """
+    if fix != (out is not None):
+        raise SettingsError(
+            "--fix needs an empty folder for the repaired copy, and --out is for --fix alone: give "
+            "both or neither"
+        )
+    if fix and not options.get("photos", True):
+        raise SettingsError("--fix has to look at the photos: leave --no-photos out")
+    progress = Progress()
+    console = Console(quiet=quiet) if Console().is_terminal else Console(width=_WIDTH, quiet=quiet)
+    if out is not None:
+        check_out(data, out)
+    found = diagnose(data, splits, classes, progress=progress, **options)
+    print_report(found.report, console)
+    result = found.report.to_json()
+    if out is None:
+        return found.report.healthy, result
+    repairs = write_repaired(found, out, progress)
+    _print_repairs(repairs, out, console)
+    after = examine(out, splits, classes=classes, progress=progress, **options)
+    console.print(f"\n[bold]after the repair[/bold], in {out}:")
+    if after.findings:
+        console.print(_overview(after))
+    console.print(_verdict(after), highlight=False)
+    result["repairs"] = [repair.to_json() for repair in repairs]
+    result["after"] = after.to_json()
+    return after.healthy, result
+
+
+def check_before_training(
+    data: str | Path,
+    splits: Sequence[str],
+    classes: Sequence[str] | None,
+    console: Console,
+) -> None:
+    """The doctor's brief check: annotations and lists, no photos. What spoils is printed.
+
+    Raises:
+        DataError: something breaks training; the first such finding, and how many there are.
+        NotFoundError: no such folder or list.
+    """
+    report = examine(data, splits, classes=classes, photos=False)
+    breaking = report.of("breaks")
+    if breaking:
+        more = (
+            f" {len(breaking)} faults stop the training; `frostbox doctor {data}` lists them all."
+            if len(breaking) > 1
+            else ""
+        )
+        raise DataError(breaking[0].sentence() + more)
+    spoiling = [
+        # Missing photos are named by the reader, here and wherever a split is read.
+        group for group in report.groups()
+        if group[0].severity == "spoils" and group[0].kind != "photo-missing"
+    ]  # fmt: skip
+    for group in spoiling:
+        times = f" ({len(group)} times)" if len(group) > 1 else ""
+        console.print(
+            f"warning: {KINDS[group[0].kind]}{times}: {group[0].sentence()}",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if spoiling:
+        console.print(f"`frostbox doctor {data}` says more.", markup=False, highlight=False)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """A table of all kinds, worst first; examples and the way out of each; the verdict."""
+    lists = ", ".join(f"{split} {count}" for split, count in report.lists.items())
+    looked = "photos not looked at" if report.photos is None else f"{report.photos} photos decoded"
+    _line(console, f"{report.root}")
+    _line(
+        console,
+        f"images: {lists}; {report.objects} objects; {looked}; {seconds_text(report.seconds)}",
+    )
+    if report.findings:
+        console.print(_overview(report))
+    for group in report.groups():
+        _print_group(group, report.root, console)
+    console.print()
+    console.print(_verdict(report), highlight=False)
+    fixable = sum(f.fixable for f in report.findings)
+    if fixable:
+        _line(console, f"--fix --out FOLDER writes a copy with {fixable} of the findings repaired")
+
+
+def _overview(report: Report) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("severity")
+    table.add_column("findings", justify="right")
+    table.add_column("fixable", justify="right")
+    table.add_column("kind")
+    table.add_column("what")
+    for group in report.groups():
+        severity = group[0].severity
+        fixable = sum(f.fixable for f in group)
+        table.add_row(
+            f"[{_COLOURS[severity]}]{_WORDS[severity]}[/]", str(len(group)),
+            str(fixable) if fixable else "-", group[0].kind, KINDS[group[0].kind],
+        )  # fmt: skip
+    return table
+
+
+def _print_group(group: list[Finding], root: Path, console: Console) -> None:
+    first = group[0]
+    console.print(
+        f"\n[bold {_COLOURS[first.severity]}]{_WORDS[first.severity]}: {first.kind}[/] "
+        f"({len(group)})",
+        highlight=False,
+    )
+    ways = {finding.way_out for finding in group}
+    limit = _EXAMPLES[first.severity]
+    for finding in group[:limit]:
+        field = f": {finding.field}" if finding.field else ""
+        way_out = f"; {finding.way_out}" if len(ways) > 1 else ""
+        _line(console, f"  {shown(finding.file, root)}{field} {finding.found}{way_out}")
+    if len(group) > limit:
+        _line(console, f"  and {len(group) - limit} more (--json has all)")
+    if len(ways) == 1:
+        _line(console, f"  what to do: {first.way_out}")
+
+
+def _print_repairs(repairs: Sequence[Repair], out: Path, console: Console) -> None:
+    console.print(f"\n[bold]repaired copy in {out}[/bold]", highlight=False)
+    limit = _EXAMPLES["breaks"]
+    for repair in repairs[:limit]:
+        _line(console, f"  {repair}")
+    if len(repairs) > limit:
+        _line(console, f"  and {len(repairs) - limit} more")
+    _line(console, f"{len(repairs)} repairs, all listed in {out / 'repairs.txt'}")
+
+
+def _verdict(report: Report) -> str:
+    parts = []
+    for severity in SEVERITIES:
+        count = len(report.of(severity))
+        if count:
+            noun = _WORDS[severity] if severity != "notice" else "notices"
+            parts.append(f"[{_COLOURS[severity]}]{noun}: {count}[/]")
+    if report.healthy:
+        parts.insert(0, "[green]nothing breaks or spoils training[/]")
+    return "; ".join(parts)
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
