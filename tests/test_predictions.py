@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pytest
 
-from frostbox.errors import DataError, NotFoundError
+from frostbox.errors import DataError
 from frostbox.predictions import read_predictions, write_predictions
 from frostbox.suite import measure
 from tests.scored import dataset, predictions, random_pair
@@ -203,10 +203,8 @@ def test_what_is_no_list_of_detections_is_refused(text, words, file, data):
     assert words in str(caught.value)
 
 
-def test_a_file_that_is_no_text_or_not_there(tmp_path, data):
+def test_a_file_that_is_no_text(tmp_path, data):
     path = tmp_path / "p.json"
-    with pytest.raises(NotFoundError, match="p.json does not exist"):
-        read_predictions(path, data)
     path.write_bytes(b"\xff\xfe[\x00]\x00")
     with pytest.raises(DataError, match="is not JSON"):
         read_predictions(path, data)

@@ -15,7 +15,7 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes, read_image
 from frostbox.data.voc import load
 from frostbox.detector import Detector
-from frostbox.errors import SettingsError
+from frostbox.errors import NotFoundError, SettingsError
 from frostbox.evaluation import Predictions
 from frostbox.inputs import check_not_folders, check_targets, find_images, unique_names
 from frostbox.predictions import read_predictions, write_predictions
@@ -58,22 +58,41 @@ def judge(
         score: "product" or "objectness", for a head that has the choice.
         strict: a broken photo is an error, not left out and counted.
     """
-    if _holds_predictions(model):
-        if nms or score:
-            raise SettingsError(
-                f"{model} holds finished detections: --nms and --score need a model"
-            )
+    detector = _opened(model, nms, score, device)
+    return _judged(model, detector, data, split, classes, strict, console)
+
+
+def _opened(
+    model: str | Path, nms: Mapping[str, float | None] | None, score: str | None, device: str
+) -> Detector | None:
+    """The detector, or None for a file of predictions, which must exist."""
+    if not _holds_predictions(model):
+        detector = Detector.load(model, resolve_device(device))
+        return detector.configured(score, **(nms or {}))
+    if nms or score:
+        raise SettingsError(f"{model} holds finished detections: --nms and --score need a model")
+    if not Path(model).exists():
+        raise NotFoundError(f"{model} does not exist: give a model, or a file of predictions")
+    return None
+
+
+def _judged(
+    model: str | Path,
+    detector: Detector | None,
+    data: str | Path,
+    split: str,
+    classes: tuple[str, ...] | None,
+    strict: bool,
+    console: Console | None,
+) -> Judged:
+    if detector is None:
         dataset = check_photo_sizes(load(data, split, classes))
         predictions, outside = read_predictions(Path(model), dataset)
         return Judged(predictions, dataset, None, outside)
-    detector = Detector.load(model, resolve_device(device))
-    if classes is not None and classes != detector.settings.classes:
-        raise SettingsError(
-            f"{model} knows the classes {', '.join(detector.settings.classes)}: leave --classes out"
-        )
-    detector.configured(score, **(nms or {}))
-    dataset = load(data, split, detector.settings.classes, require_photos=True)
-    dataset = check_photo_sizes(dataset)
+    own = detector.settings.classes
+    if classes is not None and classes != own:
+        raise SettingsError(f"{model} knows the classes {', '.join(own)}: leave --classes out")
+    dataset = check_photo_sizes(load(data, split, own, require_photos=True))
     progress = Progress(console or Console(stderr=True))
     predictions = evaluation.predict_photos(detector, dataset, progress, strict=strict)
     return Judged(predictions, dataset, detector)
@@ -136,7 +155,11 @@ def compare(
     *,
     bootstrap: int = 1000,
     seed: int = 0,
-    **options: Any,
+    classes: tuple[str, ...] | None = None,
+    nms: Mapping[str, float | None] | None = None,
+    device: str = "auto",
+    strict: bool = False,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Which of two models, or files of predictions, is better on a split.
 
@@ -145,32 +168,33 @@ def compare(
 
     Args:
         bootstrap: resamples of the images.
-        options: of `judge`.
+        classes, nms, device, strict: as in `judge`; a model's classes number those of a file.
 
     Raises:
         SettingsError: models with different classes, or without any image in common.
     """
-    # A model goes first: its classes number those of a file.
-    first, second = sorted((a, b), key=_holds_predictions)
-    one = judge(first, data, split, **options)
-    if _holds_predictions(second):
-        options["classes"] = one.dataset.classes
-    other = one if second == first else judge(second, data, split, **options)
-    names, others = one.dataset.classes, other.dataset.classes
-    if names != others:
+    detectors = [_opened(model, nms, None, device) for model in (a, b)]
+    known = [detector.settings.classes for detector in detectors if detector is not None]
+    if len(set(known)) > 1:
         raise SettingsError(
-            f"{first} knows the classes {', '.join(names)} and {second} {', '.join(others)}: only "
+            f"{a} knows the classes {', '.join(known[0])} and {b} {', '.join(known[1])}: only "
             "detectors of the same classes in the same order can be compared"
         )
-    ids = [{i.image_id for i in j.predictions.images} for j in (one, other)]
+    names = known[0] if known and classes is None else classes
+    models = list(zip((a, b), detectors, strict=True))
+    judged = [
+        _judged(model, detector, data, split, names, strict, console)
+        for model, detector in (models[:1] if str(a) == str(b) else models)
+    ]
+    left, right = judged[0], judged[-1]
+    ids = [{image.image_id for image in j.predictions.images} for j in (left, right)]
     common = ids[0] & ids[1]
     if not common:
         raise SettingsError(f"{a} and {b} have no image in common: predict the same with both")
-    left, right = (one, other) if first == a else (other, one)
     figures = paired(
         _restricted(left.predictions, common),
         _restricted(right.predictions, common),
-        one.dataset,
+        left.dataset,
         bootstrap=bootstrap,
         seed=seed,
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.detections import Detections
-from frostbox.errors import DataError, NotFoundError
+from frostbox.errors import DataError
 from frostbox.evaluation import Predictions
 
 _FIELDS = ("image_id", "bbox", "score")
@@ -69,12 +69,9 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
         The predictions, and how many detections belong to other images.
 
     Raises:
-        NotFoundError: no such file.
         DataError: no JSON list of detections (the entry and its field are named), a class that the
             data set does not have, or no detection for any image of the split.
     """
-    if not path.exists():
-        raise NotFoundError(f"{path} does not exist: give a model, or a file of predictions")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
