@@ -215,6 +215,9 @@ class Detector(nn.Module):
     def configured(self, score: str | None = None, **selection: Any) -> Self:
         """The same detector with another selection, or another score where the head has a choice.
 
+        Thresholds of classes and a temperature were fitted to the score that the head had: another
+        one goes without them.
+
         Raises:
             SettingsError: the head has no such choice, or a value out of range.
         """
@@ -225,6 +228,8 @@ class Detector(nn.Module):
                     f"score is '{score}': the {self.head_name} head "
                     + (f"has {' and '.join(choices)}" if choices else "has no choice of score")
                 )
+            if score != self.head.settings.score:
+                selection = {"class_thresholds": None, "temperature": None, **selection}
             self.head.settings = replace(self.head.settings, score=score)  # type: ignore[call-overload]
         chosen = self.settings.selection.changed(**selection)
         self.settings = replace(self.settings, selection=chosen)
