@@ -166,7 +166,7 @@ class Detector(nn.Module):
             source = iter(images)
             waiting: deque[Future[tuple[Tensor, Geometry]]] = deque()
             waiting += [pool.submit(self._prepare, x) for x in islice(source, 2 * _BATCH)]
-            first_broken: DataError | None = None
+            first_broken: DataError | NotFoundError | None = None
             row, good = 0, 0
             while waiting:
                 rows: list[int] = []
@@ -177,7 +177,7 @@ class Detector(nn.Module):
                     try:
                         ready.append(future.result())
                         rows.append(row)
-                    except DataError as error:
+                    except (DataError, NotFoundError) as error:
                         if not skip:
                             raise
                         _LOG.warning("left out: %s", error)

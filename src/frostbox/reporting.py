@@ -175,7 +175,8 @@ def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
             f"intervals: {100 * intervals['confidence']:.0f} % of {intervals['resamples']} "
             "bootstrap resamples of the images; 11-point AP50 "
             f"{_range(intervals['ap50_11point'])}, "
-            f"COCO AP {_range(intervals['coco_ap'])}"
+            f"COCO AP {_range(intervals['coco_ap'])}. An image drawn twice raises AP a little, so "
+            "intervals lie rather high"
         )
     console.print(
         f"COCO (101 points, at most 100 detections an image and class, difficult ignored): "
@@ -186,7 +187,10 @@ def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
     costs = ", ".join(
         f"{kind} {percent(e['ap_cost'])} ({e['count']})" for kind, e in result["errors"].items()
     )
-    console.print(f"AP50 that each kind of error costs (how often): {costs}")
+    console.print(
+        f"AP50 that each kind of error costs (how often, from score "
+        f"{result['operating_point']:.2f} on): {costs}"
+    )
     ece = result["ece"]
     if ece is not None:
         floor = result["calibration"]["score_floor"]
