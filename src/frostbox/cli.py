@@ -270,9 +270,9 @@ def evaluate(
     data: Data,
     split: Split = "val",
     json_file: Json = None,
-    report: Annotated[Path | None, typer.Option(help="Write one HTML page there.")] = None,
+    report: Report = None,
     save_predictions: Annotated[
-        Path | None, typer.Option(help="Write the predictions there, as COCO results.")
+        Path | None, typer.Option(metavar="FILE.json", help="Write the detections: COCO results.")
     ] = None,
     bootstrap: Bootstrap = 1000,
     classes: Classes = None,

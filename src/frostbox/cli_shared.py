@@ -8,9 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
+from frostbox.inputs import check_not_folders
+
 Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or the parent.")]
+
+
+def _checked_target(target: str | None) -> str | None:
+    """Refuse a file that cannot be written before the work, not after it."""
+    check_not_folders(None if target == "-" else target)
+    return target
+
+
 Json = Annotated[
-    str | None, typer.Option("--json", metavar="FILE|-", help="Write JSON; - is stdout.")
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE|-", help="Write JSON; - is stdout.", callback=_checked_target
+    ),
 ]
 Report = Annotated[
     Path | None,
@@ -28,7 +41,10 @@ Resize = Annotated[str, typer.Option(help="shrink, crop or letterbox.")]
 Strict = Annotated[bool, typer.Option("--strict", help="A broken photo is an error, not skipped.")]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="Lowest score shown.", show_default="each class's of the best F1 on val"),
+    typer.Option(
+        help="Lowest score shown, after --calibrated.",
+        show_default="each class's of the best F1 on val",
+    ),
 ]
 Split = Annotated[str, typer.Option(help="Name of the image list.")]
 Bootstrap = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for none.", min=0)]

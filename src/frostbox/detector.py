@@ -168,7 +168,7 @@ class Detector(nn.Module):
             source = iter(images)
             waiting: deque[Future[tuple[Tensor, Geometry]]] = deque()
             waiting += [pool.submit(self._prepare, x) for x in islice(source, 2 * _BATCH)]
-            first_broken: DataError | None = None
+            first_broken: DataError | NotFoundError | None = None
             row, good = 0, 0
             while waiting:
                 rows: list[int] = []
@@ -179,7 +179,7 @@ class Detector(nn.Module):
                     try:
                         ready.append(future.result())
                         rows.append(row)
-                    except DataError as error:
+                    except (DataError, NotFoundError) as error:
                         if not skip:
                             raise
                         _LOG.warning("left out: %s", error)
@@ -217,6 +217,9 @@ class Detector(nn.Module):
     def configured(self, score: str | None = None, **selection: Any) -> Self:
         """The same detector with another selection, or another score where the head has a choice.
 
+        Thresholds of classes and a temperature were fitted to the score that the head had: another
+        one goes without them.
+
         Raises:
             SettingsError: the head has no such choice, or a value out of range.
         """
@@ -227,6 +230,8 @@ class Detector(nn.Module):
                     f"score is '{score}': the {self.head_name} head "
                     + (f"has {' and '.join(choices)}" if choices else "has no choice of score")
                 )
+            if score != self.head.settings.score:
+                selection = {"class_thresholds": None, "temperature": None, **selection}
             self.head.settings = replace(self.head.settings, score=score)  # type: ignore[call-overload]
         chosen = self.settings.selection.changed(**selection)
         self.settings = replace(self.settings, selection=chosen)

@@ -1,6 +1,7 @@
 """Predict a split, from photos or from cached features, and score the predictions.
 
-Whatever the display threshold, AP uses all detections down to 0.001, at most 300 an image.
+Whatever the display threshold, AP uses all of a model's detections down to 0.001, at most 300 an
+image.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Predictions:
     Attributes:
         images: the images that were read; found: their detections, in the same order.
         figures: mean of each of the head's metrics, such as `accuracy`.
+        limited: found with AP's threshold and limit; False for a file, of which all count.
     """
 
     images: tuple[ImageAnnotation, ...]
     found: list[Detections]
     figures: dict[str, float]
+    limited: bool = True
 
 
 def ap_selection(detector: Detector) -> Selection:
@@ -163,20 +166,22 @@ def score(
     """AP50 by both VOC rules, per class and mean, and the head's figures. JSON-ready.
 
     Keys: `images`, `missing_photos`, `skipped_photos`, `ap50`, `ap50_11point`, `ap50_per_class`,
-    `ap50_11point_per_class`, `rule`, and the head's figures. AP lies in [0, 1]; null for a class
-    without ground truth.
+    `ap50_11point_per_class`, `objects_per_class`, `rule`, and the head's figures. AP lies in
+    [0, 1]; null for a class without ground truth. `missing_photos` and `skipped_photos` count the
+    images that were left out for want of a photo, or for a broken one.
 
     Args:
         result: of `voc_result`, when it has been computed already.
     """
     result = result or voc_result(predictions, dataset)
     images = predictions.images
+    scored = {image.image_id for image in images}
     named = list(zip(dataset.classes, result.classes, strict=True))
     return {
         "split": dataset.split,
         "images": len(images),
-        "missing_photos": len(dataset.missing_photos),
-        "skipped_photos": len(dataset.photos) - len(images),
+        "missing_photos": sum(i not in scored for i in dataset.missing_photos),
+        "skipped_photos": sum(i.image_id not in scored for i in dataset.photos),
         "ap50": result.mean_ap,
         "ap50_11point": result.mean_ap_11point,
         "ap50_per_class": {name: c.ap for name, c in named},
@@ -187,8 +192,8 @@ def score(
             "ap50": "area under the precision envelope at all points (VOC2010)",
             "ap50_11point": "mean of the envelope at 11 recalls (VOC2007)",
             "difficult": "ignored: neither hit nor miss",
-            "score_threshold": AP_THRESHOLD,
-            "max_detections": AP_MAX_DETECTIONS,
+            "score_threshold": AP_THRESHOLD if predictions.limited else None,
+            "max_detections": AP_MAX_DETECTIONS if predictions.limited else None,
         },
         **predictions.figures,
     }

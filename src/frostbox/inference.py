@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes, read_image
 from frostbox.data.voc import load
 from frostbox.detector import Detector
-from frostbox.errors import SettingsError
+from frostbox.errors import NotFoundError, SettingsError
 from frostbox.evaluation import Predictions
 from frostbox.inputs import check_not_folders, check_targets, find_images, unique_names
 from frostbox.predictions import read_predictions, write_predictions
@@ -58,25 +58,48 @@ def judge(
         score: "product" or "objectness", for a head that has the choice.
         strict: a broken photo is an error, not left out and counted.
     """
-    if Path(model).suffix.lower() == ".json":
-        if nms or score:
-            raise SettingsError(
-                f"{model} holds finished detections: --nms and --score need a model"
-            )
-        dataset = load(data, split, classes)
+    detector = _opened(model, nms, score, device)
+    return _judged(model, detector, data, split, classes, strict, console)
+
+
+def _opened(
+    model: str | Path, nms: Mapping[str, float | None] | None, score: str | None, device: str
+) -> Detector | None:
+    """The detector, or None for a file of predictions, which must exist."""
+    if not _holds_predictions(model):
+        detector = Detector.load(model, resolve_device(device))
+        return detector.configured(score, **(nms or {}))
+    if nms or score:
+        raise SettingsError(f"{model} holds finished detections: --nms and --score need a model")
+    if not Path(model).exists():
+        raise NotFoundError(f"{model} does not exist: give a model, or a file of predictions")
+    return None
+
+
+def _judged(
+    model: str | Path,
+    detector: Detector | None,
+    data: str | Path,
+    split: str,
+    classes: tuple[str, ...] | None,
+    strict: bool,
+    console: Console | None,
+) -> Judged:
+    if detector is None:
+        dataset = check_photo_sizes(load(data, split, classes))
         predictions, outside = read_predictions(Path(model), dataset)
         return Judged(predictions, dataset, None, outside)
-    detector = Detector.load(model, resolve_device(device))
-    if classes is not None and classes != detector.settings.classes:
-        raise SettingsError(
-            f"{model} knows the classes {', '.join(detector.settings.classes)}: leave --classes out"
-        )
-    detector = detector.configured(score=score, **(nms or {}))
-    dataset = load(data, split, detector.settings.classes, require_photos=True)
-    dataset = check_photo_sizes(dataset)
+    own = detector.settings.classes
+    if classes is not None and classes != own:
+        raise SettingsError(f"{model} knows the classes {', '.join(own)}: leave --classes out")
+    dataset = check_photo_sizes(load(data, split, own, require_photos=True))
     progress = Progress(console or Console(stderr=True))
     predictions = evaluation.predict_photos(detector, dataset, progress, strict=strict)
     return Judged(predictions, dataset, detector)
+
+
+def _holds_predictions(model: str | Path) -> bool:
+    return Path(model).suffix.lower() == ".json"
 
 
 def evaluate(
@@ -98,8 +121,19 @@ def evaluate(
         report: write one self-contained HTML page there.
         save_predictions: write the predictions there, as COCO results.
         options: of `judge`.
+
+    Raises:
+        SettingsError: a file to be written that cannot be, or that is the model.
     """
     check_not_folders(report, save_predictions)
+    if save_predictions is not None:
+        if not _holds_predictions(save_predictions):
+            raise SettingsError(
+                f"{save_predictions} does not end in .json, by which evaluate and compare know "
+                "predictions: give such a name"
+            )
+        if Path(save_predictions).resolve() == Path(model).resolve():
+            raise SettingsError(f"{model} would be overwritten: give the predictions another name")
     judged = judge(model, data, split, **options)
     measured = measure(judged.predictions, judged.dataset, bootstrap=bootstrap, seed=seed)
     if save_predictions is not None:
@@ -121,32 +155,57 @@ def compare(
     *,
     bootstrap: int = 1000,
     seed: int = 0,
-    **options: Any,
+    classes: tuple[str, ...] | None = None,
+    nms: Mapping[str, float | None] | None = None,
+    device: str = "auto",
+    strict: bool = False,
+    console: Console | None = None,
 ) -> dict[str, Any]:
-    """Which of two models, or files of predictions, is better on a split; keys of `suite.compare`.
+    """Which of two models, or files of predictions, is better on a split.
+
+    The keys are those of `suite.compare`, `a` and `b`, and `images_left_out`: how many images only
+    one of the two has, because their photo is missing or broken.
+
+    Args:
+        bootstrap: resamples of the images.
+        classes, nms, device, strict: as in `judge`; a model's classes number those of a file.
 
     Raises:
-        SettingsError: models with different classes, or figures of different images.
+        SettingsError: models with different classes, or without any image in common.
     """
-    first = judge(a, data, split, **options)
-    names = first.dataset.classes
-    if first.detector is not None and Path(b).suffix.lower() == ".json":
-        options = {**options, "classes": names}
-    second = judge(b, data, split, **options)
-    if second.dataset.classes != names:
+    detectors = [_opened(model, nms, None, device) for model in (a, b)]
+    known = [detector.settings.classes for detector in detectors if detector is not None]
+    if len(set(known)) > 1:
         raise SettingsError(
-            f"{a} knows the classes {', '.join(names)} and {b} {', '.join(second.dataset.classes)}:"
-            " only detectors of the same classes in the same order can be compared"
+            f"{a} knows the classes {', '.join(known[0])} and {b} {', '.join(known[1])}: only "
+            "detectors of the same classes in the same order can be compared"
         )
-    ids = [{i.image_id for i in j.predictions.images} for j in (first, second)]
-    if ids[0] != ids[1]:
-        raise SettingsError(
-            f"{a} was scored on {len(ids[0])} images and {b} on {len(ids[1])}: predict the same "
-            "images with both"
-        )
-    return {"a": str(a), "b": str(b)} | paired(
-        first.predictions, second.predictions, first.dataset, bootstrap=bootstrap, seed=seed
+    names = known[0] if known and classes is None else classes
+    models = list(zip((a, b), detectors, strict=True))
+    judged = [
+        _judged(model, detector, data, split, names, strict, console)
+        for model, detector in (models[:1] if str(a) == str(b) else models)
+    ]
+    left, right = judged[0], judged[-1]
+    ids = [{image.image_id for image in j.predictions.images} for j in (left, right)]
+    common = ids[0] & ids[1]
+    if not common:
+        raise SettingsError(f"{a} and {b} have no image in common: predict the same with both")
+    figures = paired(
+        _restricted(left.predictions, common),
+        _restricted(right.predictions, common),
+        left.dataset,
+        bootstrap=bootstrap,
+        seed=seed,
     )
+    left_out = len(ids[0] | ids[1]) - len(common)
+    return {"a": str(a), "b": str(b), "images_left_out": left_out, **figures}
+
+
+def _restricted(predictions: Predictions, ids: Container[str]) -> Predictions:
+    kept = [k for k, image in enumerate(predictions.images) if image.image_id in ids]
+    images = tuple(predictions.images[k] for k in kept)
+    return replace(predictions, images=images, found=[predictions.found[k] for k in kept])
 
 
 def predict(
@@ -176,11 +235,8 @@ def predict(
     Raises:
         SettingsError: an annotated picture would overwrite one of the inputs.
     """
-    changed: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
-    if calibrated:
-        changed["calibrated"] = True
     detector = Detector.load(model, resolve_device(device))
-    detector = detector.configured(score=score, **changed, **(nms or {}))
+    detector.configured(score, threshold=threshold, calibrated=calibrated, **(nms or {}))
     paths = find_images(images)
     names = dict(zip(paths, unique_names(paths), strict=True))
     if out is not None:

@@ -77,7 +77,7 @@ def train_run(
     **options: Any,
 ) -> Trained:
     """`train`, with all that it leaves; see there."""
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False, emoji=False)
     progress = Progress(console)
     seconds: dict[str, float] = {}
     given = {**(TrainSettings.read(Path(config)) if config else {}), **options}
@@ -302,7 +302,7 @@ def extract_features(
     console: Console | None = None,
 ) -> FeatureCache:
     """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False, emoji=False)
     TrainSettings(size=size, resize=resize)  # says what is wrong before any work
     if Path(out).is_file():
         raise SettingsError(f"{out} is a file: give a folder for the cache with --out")

@@ -8,36 +8,54 @@ counts from 1 in the order of the classes; `category_name` is taken where it is 
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.detections import Detections
-from frostbox.errors import DataError, NotFoundError
+from frostbox.errors import DataError
 from frostbox.evaluation import Predictions
 
 _FIELDS = ("image_id", "bbox", "score")
+_FARTHEST = 1e9  # pixels; beyond it a number is no place in a picture
+_LOG = logging.getLogger("frostbox")
 
 
 def write_predictions(predictions: Predictions, path: Path) -> Path:
-    """Write all detections, `category_name` included. Returns the path."""
-    entries = [
-        {
-            "image_id": image.image_id,
-            "category_id": int(label) + 1,
-            "category_name": found.class_names[label],
-            # The shortest text that reads back as the same float32.
-            "bbox": [float(str(v)) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])],
-            "score": float(str(score)),
-        }
-        for image, found in zip(predictions.images, predictions.found, strict=True)
-        for box, score, label in zip(found.boxes, found.scores, found.labels, strict=True)
-    ]
+    """Write all detections, `category_name` included; `read_predictions` gives the same floats.
+
+    Returns the path.
+    """
+    entries = []
+    for image, found in zip(predictions.images, predictions.found, strict=True):
+        boxes, scores = _shortest(found.boxes), _shortest(found.scores)
+        # The sum of corner and size must be the other corner again, without a digit too many.
+        boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(9)
+        for box, score, label in zip(
+            boxes.tolist(), scores.tolist(), found.labels.tolist(), strict=True
+        ):
+            entries.append(
+                {
+                    "image_id": image.image_id,
+                    "category_id": label + 1,
+                    "category_name": found.class_names[label],
+                    "bbox": box,
+                    "score": score,
+                }
+            )
     path.write_text(json.dumps(entries, separators=(",", ":")) + "\n", encoding="utf-8")
     return path
+
+
+def _shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The floats with the fewest digits that read back as the same float32."""
+    return values.astype(str).astype(np.float64)
 
 
 def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, int]:
@@ -45,17 +63,15 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
 
     Images without any detection count too; images without a photo only when the file has
     detections of them, or when there are no photos at all (nobody can have predicted them).
+    Where classes are told by number only, their order is logged as a warning.
 
     Returns:
         The predictions, and how many detections belong to other images.
 
     Raises:
-        NotFoundError: no such file.
         DataError: no JSON list of detections (the entry and its field are named), a class that the
             data set does not have, or no detection for any image of the split.
     """
-    if not path.exists():
-        raise NotFoundError(f"{path} does not exist: give a model, or a file of predictions")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -65,11 +81,13 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
     by_stem = {image.image_id: k for k, image in enumerate(dataset.images)}
     by_number = _numbers(dataset.images)
     rows: list[list[tuple[list[float], float, int]]] = [[] for _ in dataset.images]
-    outside = 0
+    labels = {name: k for k, name in enumerate(dataset.classes)}
+    outside = numbered = 0
     for number, entry in enumerate(entries):
         where = f"{path}, entry {number}"
         _check(entry, where)
-        label = _label(entry, dataset, where)
+        label = _label(entry, labels, where)
+        numbered += entry.get("category_name") is None
         image_id = entry["image_id"]
         k = by_stem.get(str(image_id))
         if k is None and not isinstance(image_id, str):
@@ -85,6 +103,9 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
             f"first image_id is {entries[0]['image_id']!r}, the split's is "
             f"{dataset.images[0].image_id!r}; give the split that was predicted"
         )
+    if numbered:
+        order = ", ".join(f"{k} {name}" for k, name in enumerate(dataset.classes, start=1))
+        _LOG.warning("%s: category_id is read as %s; --classes gives another order", path, order)
     none = not dataset.photos
     counted = [
         (image, row)
@@ -101,23 +122,20 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
         )
         for image, row in counted
     ]
-    return Predictions(tuple(image for image, _ in counted), found, {}), outside
+    images = tuple(image for image, _ in counted)
+    return Predictions(images, found, {}, limited=False), outside
 
 
 def _numbers(images: Sequence[ImageAnnotation]) -> dict[int, int]:
     """Number of the stem -> index, where stems are digits, or digits around underscores."""
-    numbers: dict[int, int] = {}
-    for k, image in enumerate(images):
-        digits = image.image_id.replace("_", "")
-        if digits.isdecimal():
-            if int(digits) in numbers:  # 1 and 001: a number names neither
-                return {}
-            numbers[int(digits)] = k
-    return numbers
+    stems = ((k, image.image_id.replace("_", "")) for k, image in enumerate(images))
+    numbers = [(int(digits), k) for k, digits in stems if digits.isdecimal()]
+    count = Counter(number for number, _ in numbers)
+    return {number: k for number, k in numbers if count[number] == 1}  # of 1 and 001, neither
 
 
 def _check(entry: Any, where: str) -> None:
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, dict):
         raise DataError(f"{where} is {entry!r}: it must be an object with {', '.join(_FIELDS)}")
     for name in _FIELDS:
         if name not in entry:
@@ -127,29 +145,29 @@ def _check(entry: Any, where: str) -> None:
         raise DataError(f"{where}: bbox is {box!r}; it must be [x, y, width, height] in pixels")
     if min(box[2:]) < 0:
         raise DataError(f"{where}: bbox is {box!r}; width and height must not be negative")
-    if not (_is_number(score) and 0 <= score <= 1):
+    if not _is_number(score) or not 0 <= score <= 1:
         raise DataError(f"{where}: score is {score!r}; it must be a number from 0 to 1")
     if not isinstance(image_id, (int, str)) or isinstance(image_id, bool):
         raise DataError(f"{where}: image_id is {image_id!r}; it must be a number or a file stem")
 
 
 def _is_number(value: Any) -> bool:
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and bool(np.isfinite(value))
+    # A bool is an int to isinstance, but not to type; NaN is in no range.
+    return type(value) in (int, float) and -_FARTHEST <= value <= _FARTHEST
 
 
-def _label(entry: Mapping[str, Any], dataset: DetectionSet, where: str) -> int:
+def _label(entry: Mapping[str, Any], labels: Mapping[str, int], where: str) -> int:
     name, number = entry.get("category_name"), entry.get("category_id")
     if name is not None:
-        if name not in dataset.classes:
+        if not isinstance(name, str) or name not in labels:
             raise DataError(
                 f"{where}: category_name {name!r} is no class of the data set: it has "
-                f"{', '.join(dataset.classes)}"
+                f"{', '.join(labels)}"
             )
-        return dataset.classes.index(name)
-    if not isinstance(number, int) or not 1 <= number <= len(dataset.classes):
+        return labels[name]
+    if type(number) is not int or not 1 <= number <= len(labels):
         raise DataError(
-            f"{where}: category_id is {number!r}; it counts from 1 to {len(dataset.classes)} in "
-            f"the order {', '.join(dataset.classes)} (or give category_name)"
+            f"{where}: category_id is {number!r}; it counts from 1 to {len(labels)} in the order "
+            f"{', '.join(labels)} (or give category_name)"
         )
     return number - 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RULE = (
     "AP at IoU 0.5; all-point: area under the precision envelope (VOC2010), 11-point: VOC2007; "
-    "difficult objects ignored; detections down to score 0.001, at most 300 an image"
+    "difficult objects ignored; a model's detections down to score 0.001, at most 300 an image"
 )
 _FIGURES = {
     "smooth_l1": "smooth L1 of the box (beta 1, mean over N x 4)",
@@ -34,8 +34,9 @@ _FIGURES = {
 
 def stdout() -> Console:
     """A console for results; wide enough for tables when the output is a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
+    # Names of classes and files may hold brackets and colons: they are no markup.
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, emoji=False, width=110)
 
 
 def percent(value: float | None) -> str:
@@ -128,8 +129,11 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     for name, text in _FIGURES.items():
         if name in result:
             console.print(f"{text}: {result[name]:.4f}")
-    missing = result["missing_photos"]
-    left_out = f"; {missing} without photo left out" if missing else ""
+    left_out = "".join(
+        f"; {result[key]} {text} left out"
+        for key, text in (("missing_photos", "without photo"), ("skipped_photos", "unreadable"))
+        if result[key]
+    )
     console.print(f"{result['images']} images{left_out}")
     if result.get("detections_of_other_images"):
         console.print(f"{result['detections_of_other_images']} detections of other images left out")
@@ -171,7 +175,8 @@ def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
             f"intervals: {100 * intervals['confidence']:.0f} % of {intervals['resamples']} "
             "bootstrap resamples of the images; 11-point AP50 "
             f"{_range(intervals['ap50_11point'])}, "
-            f"COCO AP {_range(intervals['coco_ap'])}"
+            f"COCO AP {_range(intervals['coco_ap'])}. An image drawn twice raises AP a little, so "
+            "intervals lie rather high"
         )
     console.print(
         f"COCO (101 points, at most 100 detections an image and class, difficult ignored): "
@@ -182,7 +187,10 @@ def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
     costs = ", ".join(
         f"{kind} {percent(e['ap_cost'])} ({e['count']})" for kind, e in result["errors"].items()
     )
-    console.print(f"AP50 that each kind of error costs (how often): {costs}")
+    console.print(
+        f"AP50 that each kind of error costs (how often, from score "
+        f"{result['operating_point']:.2f} on): {costs}"
+    )
     ece = result["ece"]
     if ece is not None:
         floor = result["calibration"]["score_floor"]
@@ -192,8 +200,8 @@ def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
         console.print(f"AP50 by {text}: {parts}")
     if result["suspected_labels"]:
         console.print(
-            f"{len(result['suspected_labels'])} annotations to look at (--json and --report have "
-            "them): confident detections contradict them"
+            f"{len(result['suspected_labels'])} annotations to look at (--json lists them): "
+            "confident detections contradict them"
         )
 
 
@@ -216,6 +224,8 @@ def print_comparison(result: Mapping[str, Any]) -> None:
         f"{result['split']}, the same for both; intervals hold {100 * result['confidence']:.0f} %; "
         "'A better' is the share of resamples in which it is"
     )
+    if result["images_left_out"]:
+        console.print(f"{result['images_left_out']} images that only one of them has left out")
 
 
 def _comparison_cells(one: Mapping[str, float | None]) -> list[str]:
@@ -267,6 +277,12 @@ def print_trained(trained: Trained) -> None:
     measured = summary["evaluation"]
     if measured is not None:
         print_evaluation(measured)
+    scaled = summary["calibration"]
+    if scaled is not None and scaled["ece_before"] is not None:
+        console.print(
+            f"scores divided by temperature {scaled['temperature']:.2f} (predict --calibrated): "
+            f"calibration error {scaled['ece_before']:.3f} before, {scaled['ece_after']:.3f} after"
+        )
     fit = summary["fit"]
     kept = f"best of {fit['epochs_run']} epochs: {fit['best_epoch'] + 1}"
     console.print(kept if measured is not None else f"final weights of {fit['epochs_run']} epochs")

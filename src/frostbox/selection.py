@@ -10,8 +10,7 @@ from torch import Tensor
 
 from frostbox.boxes import select
 from frostbox.errors import SettingsError
-
-_EDGE = 1e-6  # scores are kept this far from 0 and 1, where the logit has no value
+from frostbox.metrics.calibration import scale
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,25 @@ class Selection:
             raise SettingsError(f"nms is {self.nms}: it must lie between 0 and 1, or be none")
         if self.calibrated and self.temperature is None:
             raise SettingsError(
-                "this detector has no fitted temperature: scores are calibrated on a val split, so "
-                "train with one"
+                "no temperature was fitted for these scores: training fits one on its val split, "
+                "for the score that the head was trained with"
+            )
+        if not all(0 <= t <= 1 for t in self.class_thresholds or ()):
+            raise SettingsError(
+                f"class_thresholds is {self.class_thresholds}: each must lie between 0 and 1"
             )
         if self.temperature is not None and not self.temperature > 0:
             raise SettingsError(f"temperature is {self.temperature}: it must be above 0")
 
     def changed(self, **values: Any) -> Self:
-        """The same with other values; a `threshold` replaces those of the classes."""
-        if "threshold" in values:
+        """The same with other values.
+
+        A `threshold` replaces those of the classes; None leaves the thresholds as they are.
+        """
+        if values.get("threshold") is not None:
             values = {"class_thresholds": None, **values}
+        else:
+            values.pop("threshold", None)
         return replace(self, **values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,23 +83,33 @@ class Selection:
 
         Returns:
             boxes (N, 4), scores (N,), labels int64 (N,).
+
+        Raises:
+            SettingsError: not one threshold for each of the K classes.
         """
-        threshold: float | Tensor = self.threshold
         temperature = self.temperature if self.calibrated else None
+        threshold: float | Tensor = self.threshold
         if self.class_thresholds is not None:
+            if len(self.class_thresholds) != scores.shape[1]:
+                raise SettingsError(
+                    f"class_thresholds has {len(self.class_thresholds)} values for "
+                    f"{scores.shape[1]} classes: give one for each"
+                )
             threshold = scores.new_tensor(self.class_thresholds)
-            if temperature is not None:
-                threshold = _scale(threshold, temperature)
-        if temperature is not None:
-            scores = _scale(scores, temperature)
-        return select(
+        elif temperature is not None:
+            # Order and suppression stay those of the scores before calibration, which floating
+            # point may make equal.
+            scores = torch.where(_scaled(scores, temperature) >= threshold, scores, -1.0)
+            threshold = 0.0
+        boxes, scores, labels = select(
             boxes,
             scores,
             threshold=threshold,
             nms=self.nms,
             max_detections=self.max_detections,
         )
+        return boxes, scores if temperature is None else _scaled(scores, temperature), labels
 
 
-def _scale(scores: Tensor, temperature: float) -> Tensor:
-    return torch.sigmoid(torch.logit(scores, eps=_EDGE) / temperature)
+def _scaled(scores: Tensor, temperature: float) -> Tensor:
+    return torch.from_numpy(scale(scores.numpy(force=True), temperature)).to(scores)

@@ -60,9 +60,11 @@ def measure(
 
     The figures are those of `evaluation.score`, and: `coco_ap`, `coco_ap50`, `coco_ap75` and the
     rest of COCO's twelve under `coco`; `intervals` (of the means under the rule's name, of classes
-    under `RULE_per_class`; each [low, high]); `errors` ({kind: {count, ap_cost}}, TIDE's kinds);
-    `ece` and `calibration`; `best_f1_per_class`; `ap50_by_size`, `ap50_by_objects`;
-    `suspected_labels`, annotations that confident detections contradict.
+    under `RULE_per_class`; each [low, high]); `operating_point`, the score of the highest F1 over
+    all classes together; `errors` ({kind: {count, ap_cost}}, TIDE's kinds: counted at the operating
+    point, the cost in AP over all detections); `ece` and `calibration`; `best_f1_per_class`;
+    `ap50_by_size`, `ap50_by_objects`; `suspected_labels`, annotations that confident detections
+    contradict.
 
     Args:
         bootstrap: resamples of the images for the intervals; 0 for none.
@@ -79,7 +81,8 @@ def measure(
         **score(predictions, dataset, result),
         **{f"coco_{name}": summary[name] for name in ("ap", "ap50", "ap75")},
         "coco": {k: v for k, v in summary.items() if k != "images"},
-        "errors": _errors(detections, truth, classes),
+        "operating_point": threshold,
+        "errors": _errors(detections, truth, classes, threshold),
         **_calibration(detections, truth, classes),
         "best_f1_per_class": {
             name: None if c.best_f1 is None else asdict(c.best_f1)
@@ -209,13 +212,11 @@ def _by_objects(
 
 
 def _errors(
-    detections: voc.Boxes, truth: voc.Boxes, num_classes: int
+    detections: voc.Boxes, truth: voc.Boxes, num_classes: int, threshold: float
 ) -> dict[str, dict[str, float | int | None]]:
-    found = errors.costs(detections, truth, num_classes)
-    return {
-        kind: {"count": count, "ap_cost": found.cost.get(kind)}
-        for kind, count in found.counts.items()
-    }
+    cost = errors.costs(detections, truth, num_classes).cost
+    counts = errors.account(detections, truth, num_classes, threshold).counts()
+    return {kind: {"count": n, "ap_cost": cost.get(kind)} for kind, n in counts.items()}
 
 
 def _calibration(detections: voc.Boxes, truth: voc.Boxes, num_classes: int) -> dict[str, Any]:

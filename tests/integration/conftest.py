@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import frostbox as package
 from frostbox import cli
 from tests.shapes import write_shapes
 
@@ -41,3 +42,14 @@ def shapes_voc(tmp_path_factory):
     parent = tmp_path_factory.mktemp("data")
     write_shapes(parent / "VOCdevkit" / "VOC2012", train=48, val=16)
     return parent
+
+
+@pytest.fixture(scope="session")
+def trained(shapes_voc, tmp_path_factory):
+    """A grid detector trained from Python."""
+    folder = tmp_path_factory.mktemp("trained")
+    detector = package.train(
+        shapes_voc, out=folder / "run", cache=folder / "cache", size=(160, 160), epochs=40,
+        batch_size=8, lr=3e-3, neck=1, neck_width=64, width=64,
+    )  # fmt: skip
+    return folder, detector

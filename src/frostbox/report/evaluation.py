@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from frostbox.evaluation import AP_MAX_DETECTIONS, AP_THRESHOLD
-from frostbox.metrics import errors, voc
+from frostbox.evaluation import AP_MAX_DETECTIONS, AP_THRESHOLD, calibration_outcomes
+from frostbox.metrics import calibration, errors, voc
 from frostbox.report.contract import (
     Calibration,
     ClassResult,
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 RULE = (
     "AP at IoU 0.5 unless another is named; all-point: area under the precision envelope "
     "(VOC2010), 11-point: VOC2007, COCO: 101 points. Difficult objects are ignored: neither hit "
-    f"nor miss. Detections down to score {AP_THRESHOLD}, at most {AP_MAX_DETECTIONS} an image."
+    f"nor miss. A model's detections down to score {AP_THRESHOLD}, at most {AP_MAX_DETECTIONS} an "
+    "image."
 )
 _HEADLINES: tuple[tuple[str, str, str], ...] = (
     ("AP50 (all-point)", "ap50", "area under the precision envelope at IoU 0.5, VOC2010"),
@@ -74,7 +75,7 @@ def evaluation_report(
             for kind in get_args(ErrorName)
             for one in [figures["errors"][kind]]
         ],
-        calibration=_calibration(figures, detector),
+        calibration=_calibration(measured, detector),
         scores=_histogram(measured),
         by_size=[
             {"name": name, "ap50": s["ap50"], "ground_truth": s["objects"]}
@@ -84,7 +85,7 @@ def evaluation_report(
             {"name": name, "ap50": s["ap50"], "images": s["images"]}
             for name, s in figures["ap50_by_objects"].items()
         ],
-        training=_training(model),
+        training=None if detector is None else _training(model),
         gallery=gallery(examples(measured), score=measured.threshold),
     )
 
@@ -133,14 +134,20 @@ def _classes(measured: Measured) -> list[ClassResult]:
     return rows
 
 
-def _calibration(figures: Mapping[str, Any], detector: Detector | None) -> Calibration | None:
+def _calibration(measured: Measured, detector: Detector | None) -> Calibration | None:
+    figures = measured.figures
     if figures["ece"] is None:
         return None
-    stored = (detector.settings.training.get("calibration") if detector else None) or {}
+    temperature = None if detector is None else detector.settings.selection.temperature
+    scaled = None
+    if temperature is not None:
+        classes = len(measured.dataset.classes)
+        scores, hit = calibration_outcomes(measured.detections, measured.truth, classes)
+        scaled = calibration.reliability(calibration.scale(scores, temperature), hit).ece
     return {
         "ece": figures["ece"],
-        "temperature": stored.get("temperature"),
-        "ece_scaled": stored.get("ece_after"),
+        "temperature": temperature,
+        "ece_scaled": scaled,
         "bins": figures["calibration"]["bins"],
     }
 
@@ -159,10 +166,12 @@ def _histogram(measured: Measured) -> ScoreHistogram:
 
 def _training(model: Path) -> Training | None:
     path = (model if model.is_dir() else model.parent) / "metrics.csv"
-    if model.suffix == ".json" or not path.exists():
+    if not path.exists():
         return None
     with path.open(newline="", encoding="utf-8") as file:
-        columns, *rows = list(csv.reader(file))
+        columns, *rows = list(csv.reader(file)) or [[]]
+    if columns[:1] != ["epoch"]:  # another program's file
+        return None
     return {
         "columns": columns,
         "rows": [[float(value) if value else None for value in row] for row in rows],
@@ -182,7 +191,7 @@ def _model_facts(detector: Detector | None, model: Path) -> list[Fact]:
         ("weights of the head", f"{sum(p.numel() for p in detector.head.parameters()):,}"),
         ("NMS", "none" if settings.selection.nms is None else f"IoU {settings.selection.nms:g}"),
     ]
-    if training:
+    if "fit" in training:  # a detector that was put together in Python may know nothing
         data, fit = training["data"], training["fit"]
         facts += [
             ("trained on", f"{data['name']}, {data['train_images']} images"),

@@ -20,7 +20,7 @@ import numpy as np
 
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import read_thumbnail
-from frostbox.errors import DataError
+from frostbox.errors import DataError, NotFoundError
 from frostbox.report.contract import ErrorName, FoundBox, GalleryImage, TruthBox
 
 logger = logging.getLogger("frostbox")
@@ -108,7 +108,7 @@ def gallery(
             continue
         try:
             picture = _picture(matched[index], side, quality)
-        except DataError as error:
+        except (DataError, NotFoundError) as error:
             logger.warning("left out of the gallery: %s", error)
             broken.add(index)
             continue
@@ -148,7 +148,7 @@ def samples(
         )
         try:
             shown.append(_entry(example, _picture(example, side, QUALITY), [], "", 0.0))
-        except DataError as error:
+        except (DataError, NotFoundError) as error:
             logger.warning("left out of the report: %s", error)
     return shown
 

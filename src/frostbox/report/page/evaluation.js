@@ -12,7 +12,7 @@ function buildPage(report) {
       "Choose classes by their names to compare their curves. Hits, false positives and misses are counted at the threshold of the best F1.",
       classParts(report.classes)) : null,
     report.errors.length ? section("errors", "Errors",
-      "Each wrong detection has one kind. The cost is the AP that would be gained if this kind alone were mended; costs do not add up.",
+      `Each wrong detection has one kind${report.score === undefined ? "" : `; counted from score ${report.score.toFixed(2)} on`}. The cost is the AP that would be gained if this kind alone were mended; costs do not add up.`,
       errorBars(report.errors, gallery)) : null,
     confusion ? section("confusion", "Confusion",
       `Rows are ground truth, columns predictions, matched at IoU ${confusion.iou}; predictions from score ${confusion.score.toFixed(2)}. The background column counts missed objects, its row predictions on nothing.`,
