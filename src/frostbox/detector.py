@@ -71,6 +71,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.head_name = backbone, head, head_name
+        head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self._engine: Engine | None = None
         self.eval()
@@ -84,7 +85,8 @@ class Detector(nn.Module):
 
     def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The same from the backbone's feature maps, of any float type."""
-        return self.head.decode(self.head([m.float() for m in maps]))
+        last = [m.float().contiguous(memory_format=torch.channels_last) for m in maps]
+        return self.head.decode(self.head(last))
 
     @overload
     def predict(self, images: Sequence[Source], **selection: Any) -> list[Detections]: ...

@@ -18,7 +18,7 @@ from frostbox.data.transforms import apply_image, geometry
 from frostbox.errors import FrostboxError, SettingsError
 from frostbox.features.engine import Engine
 from frostbox.heads import FeatureSpec, Head
-from frostbox.training import FitSettings
+from frostbox.training import FitSettings, run_head, uses_bf16
 from frostbox.units import seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
@@ -114,6 +114,7 @@ def estimate_training(
         "difficult": torch.zeros(1, dtype=torch.bool),
     }
     encoded = head.encode([target] * batch)
+    bf16 = uses_bf16(settings.precision, "cpu")
     optimizer = torch.optim.SGD(head.parameters(), lr=0.0)
     head.train()
     seconds = []
@@ -121,7 +122,8 @@ def estimate_training(
         for _ in range(_TIMED_STEPS + 1):
             started = time.perf_counter()
             optimizer.zero_grad()
-            torch.stack(list(head.loss(head(maps), encoded).values())).sum().backward()  # type: ignore[no-untyped-call]
+            losses = head.loss(run_head(head, maps, bf16), encoded)
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             seconds.append(time.perf_counter() - started)
     head.load_state_dict(state)

@@ -6,7 +6,6 @@ It knows heads and caches and nothing of files of annotations or of the command 
 
 from __future__ import annotations
 
-import csv
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
-from frostbox.heads import Encoded, Head, check_types
+from frostbox.heads import Encoded, Head, Raw, check_choice, check_share, check_types
 from frostbox.progress import Progress
 
 Row = tuple[int, int]
@@ -45,6 +45,11 @@ class FitSettings:
         patience: epochs without a better validation loss before the run ends; 0 for never.
         difficult: train on objects marked difficult. empty: train on images without objects.
         device: auto, cpu, cuda or mps.
+        precision: 32, bf16, or auto: bf16 where the device computes with it. Weights and losses are
+            float32 in any case.
+        ema: decay of the exponential moving average of the weights that is validated and kept; 0
+            for none. It warms up: after n steps it is at most (1 + n) / (10 + n).
+        clip: largest norm of the gradient; 0 for no limit.
     """
 
     epochs: int = 20
@@ -57,6 +62,9 @@ class FitSettings:
     difficult: bool = True
     empty: bool = True
     device: str = "auto"
+    precision: str = "auto"
+    ema: float = 0.0
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -65,8 +73,11 @@ class FitSettings:
                 raise SettingsError(f"{name} is {getattr(self, name)}: it must be at least {low}")
         if not self.lr > 0:
             raise SettingsError(f"lr is {self.lr}: it must be greater than 0")
-        if self.device not in ("auto", "cpu", "cuda", "mps"):
-            raise SettingsError(f"device is '{self.device}': choose auto, cpu, cuda or mps")
+        check_choice(self, "device", ("auto", "cpu", "cuda", "mps"))
+        check_choice(self, "precision", ("auto", "32", "bf16"))
+        check_share(self, "ema")
+        if self.clip < 0:
+            raise SettingsError(f"clip is {self.clip}: it must be 0 (no limit) or more")
 
 
 class CachedViews(Dataset[Batch]):
@@ -118,12 +129,33 @@ class ViewSampler(Sampler[Row]):
         return iter([(self.images[k], v) for k, v in zip(order, view, strict=True)])
 
 
+def run_head(head: Head, maps: Sequence[Tensor], bf16: bool) -> Raw:
+    """The head on maps of any float type, channels last in memory; float32 comes out."""
+    with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=bf16):
+        raw = head([m.float().contiguous(memory_format=torch.channels_last) for m in maps])
+    return {k: v.float() if v.is_floating_point() else v for k, v in raw.items()}
+
+
+def uses_bf16(precision: str, device: str) -> bool:
+    """Whether to compute with bfloat16 where 16 bits are enough.
+
+    "auto" is true on CUDA, and on CPUs that multiply bfloat16 (AVX-512 BF16, AMX); elsewhere it
+    would be emulated, and slow.
+    """
+    if precision != "auto":
+        return precision == "bf16"
+    if device == "cpu":
+        there = torch.cpu.get_capabilities()
+        return bool(there.get("avx512_bf16") or there.get("amx_bf16"))
+    return device == "cuda"
+
+
 class HeadModule(pl.LightningModule):
     """One optimisation step and the validation figures of any head."""
 
-    def __init__(self, head: Head, settings: FitSettings, steps: int) -> None:
+    def __init__(self, head: Head, settings: FitSettings, steps: int, *, bf16: bool) -> None:
         super().__init__()
-        self.head, self.settings, self.steps = head, settings, steps
+        self.head, self.settings, self.steps, self.bf16 = head, settings, steps, bf16
         self._sums: dict[str, list[Tensor]] = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -132,7 +164,7 @@ class HeadModule(pl.LightningModule):
 
     def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Encoded]:
         maps, encoded = batch
-        raw = self.head([m.float() for m in maps])
+        raw = run_head(self.head, maps, self.bf16)
         return self.head.loss(raw, encoded), raw, encoded
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -179,58 +211,6 @@ class HeadModule(pl.LightningModule):
             optimizer, s.lr, total_steps=self.steps, pct_start=s.warmup, cycle_momentum=False
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
-
-
-class MetricsFile(Callback):
-    """Write metrics.csv, one row an epoch; a resumed run keeps the rows of the first part."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Rewrite the file with the epoch that just ended."""
-        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        partial = self.path.with_suffix(".tmp")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        partial.replace(self.path)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows so far, for last.ckpt."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The rows of the interrupted run."""
-        self.rows = state_dict["rows"]
-
-
-class ShowProgress(Callback):
-    """Report epochs and the latest losses to the progress bar of the command."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin at the first epoch, or at the one that is resumed."""
-        self.progress.start("training", trainer.max_epochs or 0, "epochs", trainer.current_epoch)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """One epoch further."""
-        shown = [
-            f"{name.removesuffix('_loss')} {float(trainer.callback_metrics[name]):.3f}"
-            for name in ("train_loss", "val_loss")
-            if name in trainer.callback_metrics
-        ]
-        self.progress.advance(1, ", ".join(shown))
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar."""
-        self.progress.stop()
 
 
 @dataclass(frozen=True)
@@ -297,6 +277,8 @@ def fit(
     )
     metrics = MetricsFile(run / "metrics.csv")
     callbacks: list[Callback] = [best, metrics]
+    if settings.ema:
+        callbacks.append(EmaOfWeights(settings.ema))
     if settings.patience and val is not None:
         callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
     if progress is not None:
@@ -306,7 +288,7 @@ def fit(
         accelerator="gpu" if device == "cuda" else device,
         devices=1,
         max_epochs=settings.epochs,
-        precision="bf16-mixed" if device == "cuda" else "32-true",
+        gradient_clip_val=settings.clip or None,
         logger=TensorBoardLogger(run, name="", version="events"),
         callbacks=callbacks,
         enable_progress_bar=False,
@@ -315,7 +297,13 @@ def fit(
         log_every_n_steps=1,
         default_root_dir=run,
     )
-    module = HeadModule(head, settings, steps=settings.epochs * len(train_loader))
+    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = HeadModule(
+        head,
+        settings,
+        steps=settings.epochs * len(train_loader),
+        bf16=uses_bf16(settings.precision, device),
+    )
     trainer.fit(
         module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
     )

@@ -23,6 +23,7 @@ Raw = dict[str, Tensor]
 _HEADS = {
     "single": "frostbox.heads.single:SingleHead",
     "grid": "frostbox.heads.grid:GridHead",
+    "pyramid": "frostbox.heads.pyramid:PyramidHead",
 }
 
 
@@ -50,8 +51,8 @@ class Head(nn.Module, ABC):
     """The strides of the feature maps that the head asks the backbone for."""
     Settings: ClassVar[type]
     """The dataclass of the head's settings, every field with a default that works."""
-    fit_defaults: ClassVar[Mapping[str, Any]] = {}
-    """Fields of FitSettings that work better for this head than the general defaults."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Fields of TrainSettings and FitSettings that suit this head better than the general ones."""
 
     settings: Any
     """An instance of `Settings`."""

@@ -7,8 +7,9 @@ centres share a cell cannot both be predicted: the larger one is the target.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,7 @@ class GridHead(Head):
 
     strides = (32,)
     Settings = GridSettings
+    defaults: ClassVar[Mapping[str, Any]] = {"precision": "32"}  # small: nothing to gain
     SCORES = SCORES
 
     def __init__(self, features: FeatureSpec, num_classes: int, settings: GridSettings) -> None:

@@ -6,8 +6,9 @@ flattened feature map; `pooled` classifies the averaged map instead, which overf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,7 @@ class SingleHead(Head):
 
     strides = (32,)
     Settings = SingleSettings
+    defaults: ClassVar[Mapping[str, Any]] = {"precision": "32"}  # small: nothing to gain
 
     def __init__(self, features: FeatureSpec, num_classes: int, settings: SingleSettings) -> None:
         super().__init__()

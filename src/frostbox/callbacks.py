@@ -1,0 +1,78 @@
+"""What happens beside the steps of a training: averaged weights, metrics.csv, the progress bar."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+from torch import Tensor
+
+from frostbox.progress import Progress
+
+
+class EmaOfWeights(WeightAveraging):
+    """Exponential moving average whose decay warms up, so that a short run is not held back."""
+
+    def __init__(self, decay: float) -> None:
+        def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+            if not old.is_floating_point():
+                return new
+            n = float(count)
+            return old.lerp(new, 1 - min(decay, (1 + n) / (10 + n)))
+
+        super().__init__(avg_fn=average)
+
+
+class MetricsFile(Callback):
+    """Write metrics.csv, one row an epoch; a resumed run keeps the rows of the first part."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Rewrite the file with the epoch that just ended."""
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        partial = self.path.with_suffix(".tmp")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        partial.replace(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far, for last.ckpt."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The rows of the interrupted run."""
+        self.rows = state_dict["rows"]
+
+
+class ShowProgress(Callback):
+    """Report epochs and the latest losses to the progress bar of the command."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin at the first epoch, or at the one that is resumed."""
+        self.progress.start("training", trainer.max_epochs or 0, "epochs", trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One epoch further."""
+        shown = [
+            f"{name.removesuffix('_loss')} {float(trainer.callback_metrics[name]):.3f}"
+            for name in ("train_loss", "val_loss")
+            if name in trainer.callback_metrics
+        ]
+        self.progress.advance(1, ", ".join(shown))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the bar."""
+        self.progress.stop()

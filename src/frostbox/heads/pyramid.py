@@ -1,0 +1,262 @@
+"""The pyramid head: several scales, no anchors. Every point of three maps may name an object.
+
+A light feature pyramid (Lin et al., "Feature Pyramid Networks", CVPR 2017) on the frozen maps,
+distances to the four sides of the box as in FCOS (Tian et al., ICCV 2019), task-aligned assignment
+(assignment.py) and varifocal loss (Zhang et al., CVPR 2021): the score of a class says how well the
+box fits too, so no objectness is needed.
+
+Where the work goes: a block at stride 8 costs four of stride 16 and sixteen of stride 32. So the
+coarse levels have deep branches of their own, which see far, and hand what they saw down to the
+finest, which has one block a branch; the average of the coarsest map goes to all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_convert
+
+from frostbox.errors import SettingsError
+from frostbox.heads import (
+    Encoded,
+    FeatureSpec,
+    Head,
+    Raw,
+    Targets,
+    check_choice,
+    check_share,
+    check_types,
+)
+from frostbox.heads.assignment import task_aligned
+from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+
+CLASS_LOSSES = ("varifocal", "quality", "focal", "ce")
+_PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
+_START = 2.0  # distance to each side that every point starts with, in strides
+
+
+@dataclass(frozen=True)
+class PyramidSettings:
+    """Settings of the pyramid head.
+
+    Attributes:
+        width: channels of neck and branches.
+        depth: blocks of a branch at the coarse levels, one more than in the neck there.
+        kernel: side of the depthwise convolutions.
+        dropout: of the frozen features, whole channels at a time (training only).
+        topk: points that an object may take.
+        class_loss: varifocal, quality, focal, or ce (binary cross-entropy with the quality).
+        box_loss: giou, diou, ciou, l1 or smooth_l1.
+        box_weight: of the box loss against the class loss.
+    """
+
+    width: int = 96
+    depth: int = 3
+    kernel: int = 3
+    dropout: float = 0.0
+    topk: int = 9
+    class_loss: str = "varifocal"
+    box_loss: str = "giou"
+    box_weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_share(self, "dropout")
+        check_choice(self, "class_loss", CLASS_LOSSES)
+        check_choice(self, "box_loss", BOX_LOSSES)
+        if min(self.width, self.kernel, self.topk) < 1 or self.depth < 1 or self.kernel % 2 == 0:
+            raise SettingsError(
+                f"width is {self.width}, topk {self.topk}, depth {self.depth}, kernel "
+                f"{self.kernel}: width, topk and depth must be at least 1, kernel odd"
+            )
+
+
+def _block(width: int, kernel: int) -> nn.Sequential:
+    """Depthwise convolution, then pointwise."""
+    return nn.Sequential(
+        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
+        nn.BatchNorm2d(width),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+class PyramidHead(Head):
+    """Raw outputs: `boxes` (B, A, 4) normalised xyxy, `logits` (B, A, K), `points` (B, A, 2).
+
+    Finest level first; `points` are the centres of the cells, the same for every image.
+    """
+
+    strides = (8, 16, 32)
+    Settings = PyramidSettings
+    _reach: Tensor
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "size": (320, 320),
+        "batch_size": 32,
+        "lr": 4e-3,
+        "ema": 0.998,
+        "clip": 5.0,
+    }
+
+    def __init__(self, features: FeatureSpec, num_classes: int, settings: PyramidSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.num_classes = num_classes
+        width = settings.width
+        self.lateral = nn.ModuleList(
+            nn.Sequential(
+                nn.BatchNorm2d(channels, affine=False),
+                nn.Dropout2d(settings.dropout),
+                nn.Conv2d(channels, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            )
+            for channels in features.channels
+        )
+        self.context = nn.Linear(width, width)
+
+        def blocks(level: int, count: int) -> nn.Sequential:
+            fewer = 1 if level == 0 else max(1, count)
+            return nn.Sequential(*[_block(width, settings.kernel) for _ in range(fewer)])
+
+        levels, depth = range(len(features.strides)), settings.depth
+        self.merge = nn.ModuleList(blocks(level, depth - 1) for level in levels)
+        self.class_branches = nn.ModuleList(blocks(level, depth) for level in levels)
+        self.box_branches = nn.ModuleList(blocks(level, depth) for level in levels)
+        self.class_logits = nn.Conv2d(width, num_classes, 1)
+        self.distances = nn.Conv2d(width, 4, 1)
+        nn.init.normal_(self.class_logits.weight, std=0.01)
+        nn.init.constant_(self.class_logits.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
+        nn.init.normal_(self.distances.weight, std=0.01)
+        nn.init.constant_(self.distances.bias, math.log(_START))  # type: ignore[arg-type]
+        # The levels see objects of the same size in cells; what differs they may scale.
+        self.scale = nn.Parameter(torch.ones(len(features.strides)))
+        finest = features.sizes[0]
+        self.register_buffer("_reach", torch.tensor([0.5 / finest[1], 0.5 / finest[0]]))
+
+    def forward(self, features: Sequence[Tensor]) -> Raw:
+        """Boxes and logits of every point, for maps of any size."""
+        levels = [lateral(m) for lateral, m in zip(self.lateral, features, strict=True)]
+        maps: list[Tensor] = []
+        for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
+            if maps:
+                level = level + F.interpolate(maps[0], size=level.shape[-2:], mode="nearest")
+            maps.insert(0, merge(level))
+        context = self.context(maps[-1].mean((2, 3)))[:, :, None, None]
+        boxes, logits = [], []
+        for k, m in enumerate(maps):
+            seen = m + context.to(m.dtype)
+            distances = self.distances(self.box_branches[k](seen)) * self.scale[k]
+            boxes.append(_decode(distances))
+            scores = self.class_logits(self.class_branches[k](seen))
+            logits.append(scores.flatten(2).transpose(1, 2))
+        points = _points(maps).expand(len(maps[0]), -1, -1)
+        return {"boxes": torch.cat(boxes, 1), "logits": torch.cat(logits, 1), "points": points}
+
+    def encode(self, targets: Sequence[Targets]) -> Encoded:
+        """Boxes (N, M, 4) normalised cxcywh and labels (N, M), padded with label -1."""
+        most = max((len(t["labels"]) for t in targets), default=0)
+        boxes = torch.zeros(len(targets), most, 4)
+        labels = torch.full((len(targets), most), -1, dtype=torch.int64)
+        for row, t in enumerate(targets):
+            boxes[row, : len(t["labels"])] = t["boxes"]
+            labels[row, : len(t["labels"])] = t["labels"]
+        return {"boxes": boxes, "labels": labels}
+
+    def _assign(self, raw: Raw, encoded: Encoded) -> tuple[Tensor, ...]:
+        """Image, point, quality (P,), predicted and true boxes (P, 4) cxcywh, labels (P,)."""
+        image, slot = (encoded["labels"] >= 0).nonzero(as_tuple=True)
+        truth, labels = encoded["boxes"][image, slot], encoded["labels"][image, slot]
+        found = task_aligned(
+            raw["boxes"].detach(),
+            raw["logits"].detach().sigmoid(),
+            raw["points"][0],
+            self._reach,
+            image,
+            box_convert(truth, "cxcywh", "xyxy"),
+            labels,
+            topk=self.settings.topk,
+        )
+        predicted = box_convert(raw["boxes"][found.image, found.point], "xyxy", "cxcywh")
+        return (
+            found.image, found.point, found.quality, predicted, truth[found.truth],
+            labels[found.truth],
+        )  # fmt: skip
+
+    def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
+        """Class loss over all points and box loss over the assigned ones, by their quality."""
+        image, point, quality, predicted, truth, labels = self._assign(raw, encoded)
+        logits, s = raw["logits"], self.settings
+        total = quality.sum().clamp(min=1.0)
+        target = torch.zeros_like(logits)
+        target[image, point, labels] = quality.to(logits.dtype)
+        box = (box_loss(s.box_loss, predicted, truth) * quality).sum() / total
+        return {
+            "class_loss": _class_loss(s.class_loss, logits, target) / total,
+            "box_loss": s.box_weight * box,
+        }
+
+    def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
+        """One dense box a point; sigmoid scores."""
+        return raw["boxes"].clamp(0, 1), raw["logits"].sigmoid()
+
+    def metrics(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
+        """`mean_iou` and `accuracy` of the point that serves each object best."""
+        image, point, quality, predicted, truth, labels = self._assign(raw, encoded)
+        # The best point has the highest quality of those that learn the same box in one image.
+        keys = torch.cat((image[:, None].float(), truth), 1)
+        owner = torch.unique(keys, dim=0, return_inverse=True)[1]
+        top = quality.new_zeros(len(quality)).scatter_reduce_(0, owner, quality, "amax")
+        best = quality == top[owner]
+        correct = raw["logits"][image, point].argmax(-1) == labels
+        return {
+            "mean_iou": pair_iou(predicted, truth)[best],
+            "accuracy": correct[best].float(),
+        }
+
+
+def _points(maps: Sequence[Tensor]) -> Tensor:
+    """(A, 2) centres (x, y) of the cells of all maps, in shares of the image."""
+    points = []
+    for m in maps:
+        rows, columns = m.shape[-2:]
+        y = (torch.arange(rows, device=m.device, dtype=m.dtype) + 0.5) / rows
+        x = (torch.arange(columns, device=m.device, dtype=m.dtype) + 0.5) / columns
+        points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1))
+    return torch.cat(points)
+
+
+def _decode(distances: Tensor) -> Tensor:
+    """Logarithms (B, 4, h, w) of the distances to left, top, right, bottom, in cells, as boxes."""
+    rows, columns = distances.shape[-2:]
+    # exp(7) cells is more than any image has; it keeps a wild start finite.
+    cells = distances.clamp(max=7.0).exp().flatten(2).transpose(1, 2)
+    shares = cells * cells.new_tensor([1 / columns, 1 / rows, 1 / columns, 1 / rows])
+    centre = _points([distances])
+    return torch.cat((centre - shares[..., :2], centre + shares[..., 2:]), -1)
+
+
+def _class_loss(name: str, logits: Tensor, target: Tensor) -> Tensor:
+    """Sum over all points and classes; `target` holds the quality of assigned points, else 0."""
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if name == "ce":
+        return loss.sum()
+    score = logits.detach().sigmoid()
+    if name == "varifocal":  # alpha 0.75, gamma 2
+        weight = torch.where(target > 0, target, 0.75 * score.square())
+    elif name == "quality":
+        weight = (target - score).square()
+    else:
+        positive = target > 0
+        weight = torch.where(positive, 0.25 * (1 - score).square(), 0.75 * score.square())
+        loss = F.binary_cross_entropy_with_logits(
+            logits, positive.to(logits.dtype), reduction="none"
+        )
+    return (weight * loss).sum()

@@ -1,0 +1,95 @@
+"""The pyramid head: geometry of its points and boxes, and that it learns."""
+
+import pytest
+import torch
+
+from frostbox.errors import SettingsError
+from frostbox.heads import FeatureSpec, create_head
+from frostbox.heads.pyramid import CLASS_LOSSES, _class_loss, _decode, _points
+
+SPEC = FeatureSpec((8, 16, 32), (6, 8, 10), ((8, 12), (4, 6), (2, 3)))
+
+
+def maps(batch=2, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    shapes = zip(SPEC.channels, SPEC.sizes, strict=True)
+    return [torch.randn(batch, c, *s, generator=g) for c, s in shapes]
+
+
+def target(*objects):
+    return {
+        "boxes": torch.tensor([o[:4] for o in objects], dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor([int(o[4]) for o in objects], dtype=torch.int64),
+        "difficult": torch.zeros(len(objects), dtype=torch.bool),
+    }
+
+
+def test_points_are_the_centres_of_the_cells():
+    points = _points([torch.zeros(1, 1, 2, 4)])
+    assert points.tolist() == [
+        [0.125, 0.25], [0.375, 0.25], [0.625, 0.25], [0.875, 0.25],
+        [0.125, 0.75], [0.375, 0.75], [0.625, 0.75], [0.875, 0.75],
+    ]  # fmt: skip
+
+
+def test_distances_in_cells_become_boxes():
+    # 2 x 4 cells: one cell is 1/4 wide and 1/2 high. From the centre (0.375, 0.25) half a cell to
+    # the left, a cell to the right, a quarter up, half down.
+    distances = torch.ones(1, 4, 2, 4)
+    distances[0, :, 0, 1] = torch.tensor([0.5, 0.25, 1.0, 0.5])
+    box = _decode(distances.log())[0, 1]
+    assert torch.allclose(box, torch.tensor([0.25, 0.125, 0.625, 0.5]))
+
+
+def test_levels_come_finest_first_and_all_points_answer():
+    head = create_head("pyramid", SPEC, 5).eval()
+    raw = head(maps())
+    count = 8 * 12 + 4 * 6 + 2 * 3
+    assert raw["boxes"].shape == (2, count, 4)
+    assert raw["logits"].shape == (2, count, 5)
+    first, last = raw["points"][0, 0], raw["points"][0, -1]
+    assert torch.allclose(first, torch.tensor([0.5 / 12, 0.5 / 8]))
+    assert torch.allclose(last, torch.tensor([2.5 / 3, 1.5 / 2]))
+
+
+@pytest.mark.parametrize("class_loss", CLASS_LOSSES)
+def test_it_learns_one_batch_by_heart(class_loss):
+    torch.manual_seed(0)
+    head = create_head("pyramid", SPEC, 3, {"class_loss": class_loss, "width": 32, "depth": 1})
+    features = maps()
+    encoded = head.encode(
+        [target((0.3, 0.4, 0.4, 0.5, 0), (0.8, 0.7, 0.1, 0.15, 2)), target((0.5, 0.5, 0.9, 0.8, 1))]
+    )
+    optimizer = torch.optim.AdamW(head.parameters(), 5e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        sum(head.loss(head(features), encoded).values()).backward()
+        optimizer.step()
+    head.eval()
+    raw = head(features)
+    _, scores = head.decode(raw)
+    assert scores[1].amax(0).argmax() == 1
+    figures = head.metrics(raw, encoded)
+    assert figures["accuracy"].mean() > 0.9
+    assert figures["mean_iou"].mean() > 0.6
+
+
+def test_quality_one_and_zero_make_every_loss_a_plain_one():
+    logits = torch.tensor([[2.0, -1.0]])
+    target = torch.tensor([[1.0, 0.0]])
+    p = logits.sigmoid()[0].tolist()
+    ln = torch.tensor(p).log().tolist(), (1 - torch.tensor(p)).log().tolist()
+    ce = -ln[0][0] - ln[1][1]
+    assert _class_loss("ce", logits, target).item() == pytest.approx(ce)
+    varifocal = -ln[0][0] - 0.75 * p[1] ** 2 * ln[1][1]
+    assert _class_loss("varifocal", logits, target).item() == pytest.approx(varifocal)
+    quality = -((1 - p[0]) ** 2) * ln[0][0] - p[1] ** 2 * ln[1][1]
+    assert _class_loss("quality", logits, target).item() == pytest.approx(quality)
+    focal = -0.25 * (1 - p[0]) ** 2 * ln[0][0] - 0.75 * p[1] ** 2 * ln[1][1]
+    assert _class_loss("focal", logits, target).item() == pytest.approx(focal)
+
+
+def test_settings_out_of_range_are_refused():
+    for wrong in ({"kernel": 4}, {"class_loss": "hinge"}, {"topk": 0}, {"dropout": 1.0}):
+        with pytest.raises(SettingsError):
+            create_head("pyramid", SPEC, 3, wrong)
