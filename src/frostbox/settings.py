@@ -28,7 +28,7 @@ class TrainSettings:
         head: name of the head. head_settings: what differs from its defaults.
         backbone: name. weights: auto, random:SEED, or a file.
         size: (width, height) of the network's input. resize: shrink, crop or letterbox.
-        views: of each training image in the cache; the second is the flip.
+        views: of each training image in the cache, see data.views.first_views.
         train_split, val_split: names of lists; "none" for val selects and measures nothing.
         classes: class names in label order; None to take the data set's.
         strict: a broken photo is an error, not skipped.

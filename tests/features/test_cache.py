@@ -40,7 +40,7 @@ def edit(cache: FeatureCache, **changes: object) -> None:
 
 def test_the_index_says_all_that_the_design_asks(cache, backbone, photos):
     index = json.loads((cache.path / INDEX_FILE).read_text())
-    assert index["format_version"] == 1
+    assert index["format_version"] == 2
     assert index["backbone"] == "efficientnet_lite0"
     assert index["weights_hash"] == backbone.weights_hash
     assert (index["size"], index["mode"]) == ([96, 64], "shrink")
@@ -187,8 +187,8 @@ def test_a_shard_with_other_tensors(cache):
 def test_damaged_foreign_and_newer_indexes(cache, tmp_path):
     with pytest.raises(CacheError, match=r"is no feature cache: index.json cannot be read"):
         FeatureCache.open(tmp_path / "nowhere")
-    edit(cache, format_version=2)
-    with pytest.raises(CacheError, match=r"has format_version 2, .* up to 1; upgrade frostbox"):
+    edit(cache, format_version=3)
+    with pytest.raises(CacheError, match=r"has format_version 3, .* up to 2; upgrade frostbox"):
         FeatureCache.open(cache.path)
     edit(cache, format_version=1, complete=False)
     with pytest.raises(CacheError, match="is incomplete: 10 of 10"):

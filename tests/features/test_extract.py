@@ -206,11 +206,6 @@ def test_no_photo_at_all(photos, backbone, tmp_path):
         )
 
 
-def test_views_are_one_or_two(photos, backbone, tmp_path):
-    with pytest.raises(ValueError, match=r"views is 3; it can be 1 to 2 \(original, flip\)"):
-        extract(photos, backbone, tmp_path / "c", size=SIZE, engine="torch", views=3)
-
-
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 @pytest.mark.parametrize("factor", [1e9, float("nan")])
 def test_a_feature_beyond_float16_is_an_error_with_the_photo(engine, factor, photos, tmp_path):

@@ -53,7 +53,7 @@ def extract(
         out: folder of the cache: new, empty, or with a cache of the same request.
         size: (width, height) of the pictures that the backbone sees, in pixels.
         mode: resize mode, see data.transforms.geometry.
-        views: how many views of each image: 1 as it is, 2 also mirrored.
+        views: how many views of each image, see data.views.first_views.
         engine: "auto", "torch" or "openvino", or an engine of this backbone and size.
         device: where an engine made here runs.
         strict: raise on a photo that cannot be read, instead of naming and skipping it.
