@@ -1,7 +1,7 @@
 """Brightness, contrast, saturation and hue of a picture, changed in one pass.
 
-torchvision's four functions take 6 ms for 320 x 320 pixels on one core, 5 of them for the hue;
-this takes a tenth of it. It matters because a backbone sees a picture only once.
+torchvision's four functions take 6 ms for 320 x 320 pixels on one core, 5 of them for the hue; this
+takes less than a tenth, where a small backbone takes 20.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Colour:
 
     def matrix(self) -> Tensor:
         """float64 (3, 3): what red, green and blue are multiplied by."""
-        cos, sin = math.cos(2 * math.pi * self.hue), math.sin(2 * math.pi * self.hue)
+        # Minus: hue goes from red to green, the angle from I (orange) to Q (purple).
+        angle = -2 * math.pi * self.hue
+        cos, sin = math.cos(angle), math.sin(angle)
         s = self.saturation
         turned = torch.tensor(
             [[1, 0, 0], [0, s * cos, -s * sin], [0, s * sin, s * cos]], dtype=torch.float64
@@ -59,18 +61,18 @@ def apply_colour(image: Tensor, colour: Colour) -> Tensor:
         colour: what to change.
 
     Returns:
-        The same shape, dtype and memory format, values rounded and cut to 0 to 255.
+        uint8 (3, H, W), contiguous, values rounded and cut to 0 to 255.
     """
-    rows = _exact(colour.matrix())
-    mean = image.sum((1, 2), dtype=torch.int64).double() / (image.shape[1] * image.shape[2])
+    planes = image.contiguous()  # three times as fast as channels last
+    mean = planes.sum((1, 2), dtype=torch.int64).double() / (image.shape[1] * image.shape[2])
     # Contrast moves values away from the mean luminance of the picture, brightness applied.
     grey = colour.brightness * float(mean @ _YIQ[0])
     shift = float(_exact(torch.tensor((1 - colour.contrast) * grey)))
-    red, green, blue = image.float()
-    result = torch.empty_like(image)
-    for target, (r, g, b) in zip(result, rows.tolist(), strict=True):
-        # uint8 cuts decimals off: half a step more rounds.
+    red, green, blue = planes.float()
+    result = torch.empty_like(planes)
+    for target, (r, g, b) in zip(result, _exact(colour.matrix()).tolist(), strict=True):
         value = (red * r).add_(green, alpha=g).add_(blue, alpha=b)
+        # uint8 cuts decimals off: half a step more rounds.
         target.copy_(value.add_(shift + 0.5).clamp_(0, 255))
     return result
 

@@ -57,7 +57,7 @@ class DrawnView(View):
         number: of the view in its cache.
         seed: of the draw, beside `number` and the image's id.
         side: smallest and largest share of the side: of the picture that is seen when zoomed in, of
-            the canvas that the picture fills when zoomed out.
+            its size in the original view that is left when zoomed out.
         aspect: largest factor by which width to height changes; the smallest is its inverse.
         brightness, contrast, saturation: largest change of these factors up and down from 1.
         hue: largest rotation either way, in turns.
@@ -100,9 +100,9 @@ class DrawnView(View):
         base = geometry(mode, original, size)
         window, target = content(base)
         if self.kind == ZOOM_IN:
-            return placed(base, _part(window, shares, place), target, flip, base.fill)
+            return placed(base, _part(window, window, shares, place), target, flip, base.fill)
         canvas = (0, 0, *base.output)
-        return placed(base, window, _part(canvas, shares, place), flip, self.fill)
+        return placed(base, window, _part(target, canvas, shares, place), flip, self.fill)
 
     def colour(self, image_id: str) -> Colour:
         """How the colours of an image are changed in this view."""
@@ -146,15 +146,15 @@ def _between(draw: random.Random, low: float, high: float) -> float:
     return low + (high - low) * draw.random()
 
 
-def _part(limits: Rectangle, shares: Sequence[float], place: Sequence[float]) -> Rectangle:
-    """The rectangle of whole pixels inside `limits` with these shares of its sides."""
-    low, length = limits[:2], (limits[2] - limits[0], limits[3] - limits[1])
-    sides = [
-        min(whole, max(_LEAST_SIDE, round(whole * share)))
-        for whole, share in zip(length, shares, strict=True)
-    ]
-    left, top = (
-        start + int((whole - side + 1) * at)
-        for start, whole, side, at in zip(low, length, sides, place, strict=True)
-    )
-    return (left, top, left + sides[0], top + sides[1])
+def _part(
+    whole: Rectangle, limits: Rectangle, shares: Sequence[float], place: Sequence[float]
+) -> Rectangle:
+    """Whole pixels with these shares of the sides of `whole`, somewhere inside `limits`."""
+    ends = []
+    for k in range(2):
+        length = whole[k + 2] - whole[k]
+        side = min(length, max(_LEAST_SIDE, round(length * shares[k])))
+        start = limits[k] + int((limits[k + 2] - limits[k] - side + 1) * place[k])
+        ends.append((start, start + side))
+    (left, right), (top, bottom) = ends
+    return (left, top, right, bottom)

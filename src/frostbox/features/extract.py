@@ -112,13 +112,18 @@ def cache_nbytes(backbone: Backbone, *, size: tuple[int, int], images: int, view
     return 2 * images * views * sum(c * height * width for c, (height, width) in maps)
 
 
+def images_per_shard(image_nbytes: int) -> int:
+    """How many images of so many bytes in all views a file holds: about 64 MiB, 32 to 512."""
+    return min(512, max(32, _SHARD_BYTES // image_nbytes))
+
+
 def _plan(
     dataset: DetectionSet, backbone: Backbone, request: CacheRequest, shard_images: int | None
 ) -> CacheIndex:
     """The index of the cache before its first shard."""
     if shard_images is None:
         one = cache_nbytes(backbone, size=request.size, images=1, views=len(request.views))
-        shard_images = min(512, max(32, _SHARD_BYTES // one))
+        shard_images = images_per_shard(one)
     return CacheIndex(
         request=request,
         channels=backbone.channels,

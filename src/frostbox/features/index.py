@@ -29,6 +29,12 @@ INDEX_FILE = "index.json"
 _EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
 
 
+def views_for(backbone: Backbone, count: int) -> tuple[View, ...]:
+    """The first `count` views, on a canvas of the backbone's mean colour."""
+    red, green, blue = (round(255 * value) for value in backbone.mean)
+    return first_views(count, fill=(red, green, blue))
+
+
 @dataclass(frozen=True)
 class CacheRequest:
     """What decides whether a cache holds the features that are asked for.
@@ -62,14 +68,13 @@ class CacheRequest:
         views: int = 1,
     ) -> CacheRequest:
         """The request that `extract` with the same arguments fulfils."""
-        red, green, blue = (round(255 * value) for value in backbone.mean)
         return cls(
             backbone=backbone.name,
             weights_hash=backbone.weights_hash,
             size=(int(size[0]), int(size[1])),
             mode=mode,
             strides=backbone.strides,
-            views=first_views(views, fill=(red, green, blue)),
+            views=views_for(backbone, views),
             fingerprint=fingerprint(dataset),
         )
 
