@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from frostbox.data.views import first_views
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.heads import check_types, head_class
 from frostbox.training import FitSettings
@@ -54,6 +55,7 @@ class TrainSettings:
             raise SettingsError(
                 f"resize is '{self.resize}': choose one of {', '.join(RESIZE_MODES)}"
             )
+        first_views(self.views, fill=(0, 0, 0))
         head_class(self.head).Settings(**self.head_settings)  # says what is wrong before any work
 
     @classmethod
