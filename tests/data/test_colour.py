@@ -55,6 +55,15 @@ def test_hue_turns_colours_and_leaves_greys_and_luminance() -> None:
         assert 0.5 < (green - blue) / (hsv_green - hsv_blue) < 2
 
 
+def test_a_part_changes_as_if_it_were_alone() -> None:
+    colour = Colour(1.1, 0.9, 1.2, 0.01)
+    expected = SOFT.clone()
+    expected[:, 5:30, 10:40] = apply_colour(SOFT[:, 5:30, 10:40].contiguous(), colour)
+    before = SOFT.clone()
+    assert torch.equal(apply_colour(SOFT, colour, (10, 5, 40, 30)), expected)
+    assert torch.equal(SOFT, before)
+
+
 def test_values_are_cut_to_a_byte() -> None:
     image = torch.tensor([0, 100, 250], dtype=torch.uint8).expand(3, 1, 3)
     assert apply_colour(image, Colour(brightness=1.5))[0, 0].tolist() == [0, 150, 255]

@@ -60,7 +60,7 @@ def test_a_marker_lands_where_its_box_says(drawn, data: st.DataObject) -> None:
     image[:, y1:y2, x1:x2] = torch.tensor([220, 40, 60], dtype=torch.uint8).view(3, 1, 1)
     seen = apply_image(image, geometry)
     if colour := view.colour(image_id):
-        seen = apply_colour(seen, colour)
+        seen = apply_colour(seen, colour, geometry.shown())
     redness = seen[0].int() - seen[1].int()
     rows, columns = torch.where(redness > redness.max() // 2)
     found = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)).float()

@@ -25,7 +25,7 @@ from frostbox.features import shards
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import TOLERANCE, create_engine
 from frostbox.features.extract import cache_nbytes, extract
-from frostbox.features.index import CacheIndex
+from frostbox.features.index import CacheIndex, views_for
 from tests.features.conftest import write_photos
 
 SIZE = (96, 64)  # width, height
@@ -53,10 +53,24 @@ def test_features_are_the_backbones_in_every_view(engine, mode, photos, backbone
             assert v > 1 or geometry.flip == bool(v)
             picture = apply_image(read_image(image.photo), geometry)
             if colour := cache.views[v].colour(image.image_id):
-                picture = apply_colour(picture, colour)
+                picture = apply_colour(picture, colour, geometry.shown())
             expected = backbone(backbone.normalise(picture[None]))
             for ours, theirs in zip(cache.read([(k, v)]), expected, strict=True):
                 assert (ours.float() - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
+
+
+def test_a_picture_zoomed_out_lies_on_the_backbones_mean_colour(photos, backbone):
+    views = views_for(backbone, 6)
+    for image in photos.images:
+        size, pictures = shards.load_views(image, "shrink", SIZE, views)
+        for k in (3, 5):
+            left, top, right, bottom = (
+                views[k].geometry(image.image_id, "shrink", size, SIZE).shown()
+            )
+            canvas = pictures[k].clone()
+            canvas[:, top:bottom, left:right] = 128
+            assert (canvas == 128).all()
+            assert (bottom - top, right - left) != SIZE[::-1]
 
 
 def test_sizes_on_disk_are_known_before(photos, backbone, tmp_path):

@@ -214,7 +214,7 @@ def load_views(
             upright[plain] = apply_image(picture, plain)
         seen = upright[plain].flip(2) if geometry.flip else upright[plain]
         colour = view.colour(image.image_id)
-        result.append(apply_colour(seen, colour) if colour else seen)
+        result.append(apply_colour(seen, colour, geometry.shown()) if colour else seen)
     return original, result
 
 
