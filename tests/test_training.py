@@ -12,7 +12,7 @@ from frostbox import backbones
 from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.features.extract import extract
-from frostbox.heads import FeatureSpec, create_head, head_names
+from frostbox.heads import FeatureSpec, create_head, head_class, head_names
 from frostbox.training import CachedViews, FitSettings, ViewSampler, fit
 from tests.shapes import write_shapes
 
@@ -137,6 +137,19 @@ def test_flipped_views_have_flipped_boxes(shapes):
     _, flipped = data.__getitems__([(0, 1)])
     cx, cy, w, h = plain["bboxes"][0].tolist()
     assert flipped["bboxes"][0].tolist() == pytest.approx([1 - cx, cy, w, h], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_every_head_learns_from_drawn_views(shapes, name, tmp_path):
+    sets, _, _ = shapes
+    cls = head_class(name)
+    backbone = backbones.create("efficientnet_lite0", cls.strides)
+    cache = extract(sets["train"], backbone, tmp_path / "c", size=(64, 64), views=6, engine="torch")
+    head = create_head(name, FeatureSpec(cls.strides, cache.channels, cache.map_sizes), 3)
+    train = CachedViews(cache, sets["train"], head)
+    assert {len(values) for values in train.encoded.values()} == {6 * len(cache)}
+    fit(head, train, None, replace(SETTINGS, epochs=2), tmp_path)
+    assert all(v.isfinite().all() for v in head.state_dict().values())
 
 
 def test_each_epoch_takes_every_image_once_in_a_new_order():

@@ -17,6 +17,7 @@ from frostbox import cli_cache
 from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_options, parse_size
 from frostbox.cli_shared import (
+    VIEWS_HELP,
     Backbone,
     Bootstrap,
     Classes,
@@ -138,7 +139,7 @@ def extract(
     backbone: Backbone = "efficientnet_lite0",
     size: Size = "224",
     split: Split = "train",
-    views: Annotated[int, typer.Option(help="Views of each image; the second is the flip.")] = 1,
+    views: Annotated[int, typer.Option(help=VIEWS_HELP)] = 1,
     strides: Annotated[str, typer.Option(help="Feature maps to keep, as in 8,16,32.")] = "32",
     weights: Weights = "auto",
     resize: Resize = "shrink",
@@ -211,9 +212,7 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without gain; 0 never.")
     ] = None,
-    views: Annotated[
-        int | None, typer.Option(help="Views of each image; the second is the flip.")
-    ] = None,
+    views: Annotated[int | None, typer.Option(help=VIEWS_HELP)] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for cached features.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="auto, random:SEED, or a local file.", show_default="auto")

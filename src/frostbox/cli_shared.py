@@ -57,6 +57,9 @@ Model = Annotated[
 Nms = Annotated[
     str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
 ]
+VIEWS_HELP = (
+    "Views of each image, 1 to 16: as it is, mirrored, then zoomed in and out by turns, recoloured."
+)
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Score = Annotated[
     str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")

@@ -303,7 +303,7 @@ def extract_features(
 ) -> FeatureCache:
     """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
     console = console or Console(stderr=True, markup=False, emoji=False)
-    TrainSettings(size=size, resize=resize)  # says what is wrong before any work
+    TrainSettings(size=size, resize=resize, views=views)  # says what is wrong before any work
     if Path(out).is_file():
         raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
     place = resolve_device(device)

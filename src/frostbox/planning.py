@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 
 from frostbox.backbones import Backbone
-from frostbox.data.annotations import DetectionSet, ImageAnnotation
-from frostbox.data.photos import read_image
-from frostbox.data.transforms import apply_image, geometry
+from frostbox.data.annotations import DetectionSet
+from frostbox.data.views import View
 from frostbox.errors import FrostboxError, SettingsError
 from frostbox.features.engine import Engine
+from frostbox.features.extract import images_per_shard
+from frostbox.features.index import views_for
+from frostbox.features.shards import load_views
 from frostbox.heads import FeatureSpec, Head
 from frostbox.training import FitSettings, run_head, uses_bf16
 from frostbox.units import seconds_text, size_text
@@ -61,10 +63,13 @@ def estimate_extraction(
 ) -> Estimate:
     """Time, disk and memory to extract these (data set, number of views).
 
-    Decoding runs beside the backbone, on the same cores: the times of both are added, the
-    decoding's divided by the cores.
+    Decoding and drawing the views run beside the backbone, on the same cores: the times are added,
+    theirs divided by the cores.
     """
-    decode = _decode_seconds([i for data, _ in datasets for i in data.photos], size, mode)
+    loading = sum(
+        len(data.photos) * _load_seconds(data, mode, size, views_for(backbone, views))
+        for data, views in datasets
+    )
     batch = torch.zeros(_TIMED_IMAGES, 3, size[1], size[0], dtype=torch.uint8)
     engine.run(batch[:8])  # the first run allocates
     started = time.perf_counter()
@@ -73,27 +78,34 @@ def estimate_extraction(
     spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
     images = sum(len(data.photos) for data, _ in datasets)
     passes = sum(len(data.photos) * views for data, views in datasets)
+    one = [views * feature_bytes(spec) for _, views in datasets]
+    # One shard is filled while another is written, as a copy in the file's format.
+    shards = max(
+        3 * nbytes * min(images_per_shard(nbytes), len(data.photos))
+        for nbytes, (data, _) in zip(one, datasets, strict=True)
+    )
     return Estimate(
         what=f"extracting {passes} views of {images} photos",
-        seconds=passes * forward + images * decode / (os.cpu_count() or 1),
+        seconds=passes * forward + loading / (os.cpu_count() or 1),
         disk_bytes=passes * feature_bytes(spec),
-        memory_bytes=resident_bytes() + 64 * feature_bytes(spec),
-        note=f"measured: {1 / forward:.0f} images/s through the backbone, "
-        f"{1 / decode:.0f} photos/s decoded on one core",
+        memory_bytes=resident_bytes() + shards,
+        note=f"measured: {1 / forward:.0f} views/s through the backbone, "
+        f"{images / loading:.0f} photos/s decoded in their views on one core",
     )
 
 
-def _decode_seconds(photos: list[ImageAnnotation], size: tuple[int, int], mode: str) -> float:
+def _load_seconds(
+    dataset: DetectionSet, mode: str, size: tuple[int, int], views: Sequence[View]
+) -> float:
+    """Time to decode a photo and bring it to every view."""
+    photos = dataset.photos
     step = max(1, len(photos) // _SAMPLED_PHOTOS)
     started, done = time.perf_counter(), 0
     for image in photos[::step][:_SAMPLED_PHOTOS]:
-        if image.photo is None:
-            continue
         try:
-            picture = read_image(image.photo, exif=image.exif)
+            load_views(image, mode, size, views)
         except FrostboxError:
             continue  # the extraction itself names and counts it
-        apply_image(picture, geometry(mode, (picture.shape[2], picture.shape[1]), size))
         done += 1
     return (time.perf_counter() - started) / max(done, 1)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from frostbox.data.views import first_views
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.heads import check_types, head_class
 from frostbox.training import FitSettings
@@ -29,7 +30,7 @@ class TrainSettings:
         head: name of the head. head_settings: what differs from its defaults.
         backbone: name. weights: auto, random:SEED, or a file.
         size: (width, height) of the network's input. resize: shrink, crop or letterbox.
-        views: of each training image in the cache; the second is the flip.
+        views: of each training image in the cache, see data.views.first_views.
         train_split, val_split: names of lists; "none" for val selects and measures nothing.
         classes: class names in label order; None to take the data set's.
         strict: a broken photo is an error, not skipped.
@@ -55,6 +56,7 @@ class TrainSettings:
             raise SettingsError(
                 f"resize is '{self.resize}': choose one of {', '.join(RESIZE_MODES)}"
             )
+        first_views(self.views, fill=(0, 0, 0))
         head_class(self.head).Settings(**self.head_settings)  # says what is wrong before any work
 
     @classmethod

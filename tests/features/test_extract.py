@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 
 from frostbox import backbones
+from frostbox.data.colour import apply_colour
 from frostbox.data.transforms import apply_image, read_image
 from frostbox.errors import CacheError, DataError
 from frostbox.features import extract as extract_module
@@ -24,7 +25,7 @@ from frostbox.features import shards
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import TOLERANCE, create_engine
 from frostbox.features.extract import cache_nbytes, extract
-from frostbox.features.index import CacheIndex
+from frostbox.features.index import CacheIndex, views_for
 from tests.features.conftest import write_photos
 
 SIZE = (96, 64)  # width, height
@@ -38,21 +39,38 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("mode", ["shrink", "letterbox", "crop"])
 def test_features_are_the_backbones_in_every_view(engine, mode, photos, backbone, tmp_path):
     cache = extract(
-        photos, backbone, tmp_path / "c", size=SIZE, mode=mode, views=2, engine=engine,
+        photos, backbone, tmp_path / "c", size=SIZE, mode=mode, views=5, engine=engine,
         batch_size=None if engine == "openvino" else 3, shard_images=4,
     )  # fmt: skip
     assert cache.ids == [image.image_id for image in photos.images]
-    assert [view.name for view in cache.views] == ["original", "flip"]
+    names = ["original", "flip", "zoom-in 2", "zoom-out 3", "zoom-in 4"]
+    assert [view.name for view in cache.views] == names
     assert len(cache.index.shards) == 3
     assert cache.original_sizes == [(image.width, image.height) for image in photos.images]
     for k, image in enumerate(photos.images):
-        for v in range(2):
+        for v in range(5):
             geometry = cache.geometry(k, v)
-            assert geometry.flip == bool(v)
+            assert v > 1 or geometry.flip == bool(v)
             picture = apply_image(read_image(image.photo), geometry)
+            if colour := cache.views[v].colour(image.image_id):
+                picture = apply_colour(picture, colour, geometry.shown())
             expected = backbone(backbone.normalise(picture[None]))
             for ours, theirs in zip(cache.read([(k, v)]), expected, strict=True):
                 assert (ours.float() - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
+
+
+def test_a_picture_zoomed_out_lies_on_the_backbones_mean_colour(photos, backbone):
+    views = views_for(backbone, 6)
+    for image in photos.images:
+        size, pictures = shards.load_views(image, "shrink", SIZE, views)
+        for k in (3, 5):
+            left, top, right, bottom = (
+                views[k].geometry(image.image_id, "shrink", size, SIZE).shown()
+            )
+            canvas = pictures[k].clone()
+            canvas[:, top:bottom, left:right] = 128
+            assert (canvas == 128).all()
+            assert (bottom - top, right - left) != SIZE[::-1]
 
 
 def test_sizes_on_disk_are_known_before(photos, backbone, tmp_path):
@@ -89,7 +107,13 @@ def test_an_engine_can_be_given(photos, backbone, tmp_path):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_same_bytes_whatever_the_threads_do(workers, photos, backbone, tmp_path):
     for name, count in (("a", 2), ("b", workers)):
-        extract(photos, backbone, tmp_path / name, size=SIZE, workers=count, shard_images=4)
+        torch.set_num_threads(count)
+        try:
+            extract(
+                photos, backbone, tmp_path / name, size=SIZE, views=4, workers=count, shard_images=4
+            )
+        finally:
+            torch.set_num_threads(1)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
@@ -111,7 +135,7 @@ def slow(path, exif=True):
     return read_image(path, exif)
 shards.read_image = slow
 extract(write_photos(folder / "photos", 10), backbones.create("lite0", (16, 32)), folder / "killed",
-        size=(96, 64), views=2, shard_images=3, workers=2)
+        size=(96, 64), views=5, shard_images=3, workers=2)
 """
 
 
@@ -152,7 +176,7 @@ def test_killed_and_resumed_gives_the_same_bytes(photos, backbone, tmp_path, mon
         return original(path, exif)
 
     monkeypatch.setattr(shards, "read_image", noted)
-    settings = {"size": SIZE, "views": 2, "shard_images": 3}
+    settings = {"size": SIZE, "views": 5, "shard_images": 3}
     resumed = extract(photos, backbone, tmp_path / "killed", **settings)
     assert decoded == ["photo09"]
     assert list(resumed.skipped) == ["photo04"]
@@ -204,11 +228,6 @@ def test_no_photo_at_all(photos, backbone, tmp_path):
         extract(
             photos.subset(photos.images[:1]), backbone, tmp_path / "c", size=SIZE, engine="torch"
         )
-
-
-def test_views_are_one_or_two(photos, backbone, tmp_path):
-    with pytest.raises(ValueError, match=r"views is 3; it can be 1 to 2 \(original, flip\)"):
-        extract(photos, backbone, tmp_path / "c", size=SIZE, engine="torch", views=3)
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])

@@ -142,9 +142,9 @@ def test_an_estimate_comes_before_the_work(shapes_voc, frostbox, tmp_path):
 
 
 def test_extract_resumes_and_refuses_another_backbone(shapes_voc, frostbox, tmp_path):
-    command = ("extract", shapes_voc, "--size", 64, "--views", 2, "--out", tmp_path / "c")
-    assert "48 images x 2 views" in frostbox(*command).err
-    assert "48 images x 2 views" in frostbox(*command).err
+    command = ("extract", shapes_voc, "--size", 64, "--views", 5, "--out", tmp_path / "c")
+    assert "48 images x 5 views" in frostbox(*command).err
+    assert "48 images x 5 views" in frostbox(*command).err
     other = frostbox(*command, "--backbone", "lite1")
     assert other.status == 1
     assert "backbone is efficientnet_lite0, not efficientnet_lite1" in other.err
@@ -187,7 +187,7 @@ def test_explore_writes_a_page(shapes_voc, frostbox, tmp_path):
         (["train", "{data}", "--classes", "red,green"], "blue"),
         (["train", "{data}", "--config", "{missing}"], "give the settings.json"),
         (["explore", "{missing}"], "does not exist"),
-        (["extract", "{data}", "--out", "{tmp}/c", "--views", "9"], "views is 9"),
+        (["extract", "{data}", "--out", "{tmp}/c", "--views", "17"], "views is 17"),
         (["extract", "{data}", "--out", "{tmp}/c", "--strides", "x"], "strides is 'x'"),
         (["evaluate", "{missing}", "{data}"], "does not exist"),
         (["predict", "{run}", "{missing}"], "does not exist"),

@@ -18,6 +18,7 @@ from frostbox.data.transforms import Geometry
 from frostbox.errors import DataError, SettingsError
 
 __all__ = [
+    "MIN_VISIBLE",
     "CentreBox",
     "ClassicObject",
     "encode_objects",
@@ -27,6 +28,10 @@ __all__ = [
     "targets",
     "targets_to_grid_cell_tensor",
 ]
+
+
+MIN_VISIBLE = 0.25
+"""Share of an object's area that a view must still show; an object with less is not a target."""
 
 
 class CentreBox(TypedDict):
@@ -49,7 +54,7 @@ def targets(
     geometry: Geometry,
     *,
     difficult: bool = True,
-    min_visible: float = 0.25,
+    min_visible: float = MIN_VISIBLE,
 ) -> dict[str, Tensor]:
     """The objects of an image after its transform.
 
@@ -61,7 +66,7 @@ def targets(
         min_visible: objects with less than this share of their area in the output are dropped.
 
     Returns:
-        `boxes` float32 (n, 4), centre and size in [0, 1] of the output, clipped to it;
+        `boxes` float32 (n, 4), centre and size in [0, 1] of the output, clipped to what it shows;
         `labels` int64 (n,); `difficult` bool (n,). n is 0 for an image without objects.
 
     Raises:
@@ -214,8 +219,9 @@ def targets_to_grid_cell_tensor(
 
 
 def _clip(boxes: Tensor, geometry: Geometry) -> Tensor:
-    limits = boxes.new_tensor(geometry.output * 2)
-    return torch.minimum(boxes.clamp(min=0), limits)
+    left, top, right, bottom = geometry.shown()
+    low, high = boxes.new_tensor((left, top) * 2), boxes.new_tensor((right, bottom) * 2)
+    return torch.minimum(torch.maximum(boxes, low), high)
 
 
 def _area(boxes: Tensor) -> Tensor:

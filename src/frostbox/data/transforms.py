@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 __all__ = [
     "MODES",
     "Geometry",
+    "Rectangle",
     "apply_image",
     "check_photo_sizes",
+    "content",
     "geometry",
     "image_size",
+    "placed",
     "read_image",
 ]
 
@@ -35,6 +38,8 @@ _LETTERBOX_GREY = 114
 
 Picture = TypeVar("Picture", Tensor, Image.Image)
 Size = tuple[int, int]
+Rectangle = tuple[int, int, int, int]
+"""Left, top, right, bottom in whole pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +52,34 @@ class Geometry:
         scale: (sx, sy), output pixels a pixel of the original.
         offset: (ox, oy) of the original's corner in output pixels; negative where it is cropped.
         flip: whether the output is mirrored left to right.
-        fill: grey value of output pixels that the original does not cover.
+        fill: value of output pixels that the original does not cover: grey, or red, green and blue.
+        window: part of the original that is shown, in its pixels; None for all that fits.
     """
 
     original: Size
     output: Size
     scale: tuple[float, float] = (1.0, 1.0)
-    offset: Size = (0, 0)
+    offset: tuple[float, float] = (0, 0)
     flip: bool = False
-    fill: int = 0
+    fill: int | tuple[int, int, int] = 0
+    window: Rectangle | None = None
+
+    def shown(self) -> Rectangle:
+        """Where output pixels may show the original, after the mirror: boxes are clipped to it."""
+        if self.window is None:
+            return (0, 0, *self.output)
+        left, top, right, bottom = self._target(self.window)
+        if self.flip:
+            left, right = self.output[0] - right, self.output[0] - left
+        return (left, top, right, bottom)
+
+    def _target(self, window: Rectangle) -> Rectangle:
+        """Where a window of the original lies in the output, before the mirror."""
+        (sx, sy), (ox, oy) = self.scale, self.offset
+        left, top, right, bottom = window
+        width, height = round((right - left) * sx), round((bottom - top) * sy)
+        x, y = round(left * sx + ox), round(top * sy + oy)
+        return (x, y, x + width, y + height)
 
     def apply(self, boxes: Tensor) -> Tensor:
         """Boxes of the original in output pixels, not clipped.
@@ -94,8 +118,8 @@ class Geometry:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Geometry:
         """The inverse of `to_dict`, also after a journey through JSON."""
-        pairs = ("original", "output", "scale", "offset")
-        return cls(**{**fields, **{name: tuple(fields[name]) for name in pairs}})
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**{**fields, **lists})
 
 
 def geometry(
@@ -138,6 +162,48 @@ def geometry(
     return Geometry(original, output, flip=flip)
 
 
+def content(base: Geometry) -> tuple[Rectangle, Rectangle]:
+    """The part of the original that a geometry of `geometry` shows, and where, without its mirror.
+
+    Returns:
+        In pixels of the original, and in pixels of the output.
+    """
+    left, top, right, bottom = base._target((0, 0, *base.original))
+    target = (max(0, left), max(0, top), min(base.output[0], right), min(base.output[1], bottom))
+    sx, sy = base.scale
+    window = (
+        round((target[0] - left) / sx),
+        round((target[1] - top) / sy),
+        round((target[2] - left) / sx),
+        round((target[3] - top) / sy),
+    )
+    return window, target
+
+
+def placed(
+    base: Geometry,
+    window: Rectangle,
+    target: Rectangle,
+    flip: bool,
+    fill: int | tuple[int, int, int],
+) -> Geometry:
+    """The geometry that shows a window of the original in a rectangle of the output, and no more.
+
+    Args:
+        base: gives the sizes of original and output.
+        window: in pixels of the original, inside it.
+        target: in pixels of the output, inside it.
+        flip: whether to mirror the whole output after that.
+        fill: of the output outside `target`.
+    """
+    scale = (
+        (target[2] - target[0]) / (window[2] - window[0]),
+        (target[3] - target[1]) / (window[3] - window[1]),
+    )
+    offset = (target[0] - window[0] * scale[0], target[1] - window[1] * scale[1])
+    return Geometry(base.original, base.output, scale, offset, flip, fill, window)
+
+
 def apply_image(image: Picture, geometry: Geometry) -> Picture:
     """Bring a picture to the output size.
 
@@ -157,18 +223,27 @@ def apply_image(image: Picture, geometry: Geometry) -> Picture:
             f"the picture is {width} x {height} pixels and the geometry is for "
             f"{geometry.original[0]} x {geometry.original[1]}; make one for this picture."
         )
-    inner = tuple(round(s * k) for s, k in zip((width, height), geometry.scale, strict=True))
+    window = geometry.window or (0, 0, width, height)
     moved: Any = image
-    if inner != (width, height):
+    if window != (0, 0, width, height):
+        # Before the resize, which then touches only pixels that are shown.
+        moved = F.crop(
+            moved, window[1], window[0], window[3] - window[1], window[2] - window[0]
+        )  # fmt: skip
+    left, top, right, bottom = geometry._target(window)
+    if (right - left, bottom - top) != (window[2] - window[0], window[3] - window[1]):
         moved = F.resize(
-            moved, [inner[1], inner[0]], interpolation=InterpolationMode.BILINEAR, antialias=True
+            moved,
+            [bottom - top, right - left],
+            interpolation=InterpolationMode.BILINEAR,
+            antialias=True,
         )
-    (left, top), (out_width, out_height) = geometry.offset, geometry.output
-    right, bottom = out_width - left - inner[0], out_height - top - inner[1]
-    padding = [max(0, side) for side in (left, top, right, bottom)]
+    out_width, out_height = geometry.output
+    padding = [max(0, side) for side in (left, top, out_width - right, out_height - bottom)]
     if any(padding):
-        moved = F.pad(moved, padding, fill=geometry.fill)
-    if min(left, top, right, bottom) < 0:
+        fill = geometry.fill if isinstance(geometry.fill, int) else list(geometry.fill)
+        moved = F.pad(moved, padding, fill=fill)
+    if min(left, top, out_width - right, out_height - bottom) < 0:
         moved = F.crop(moved, max(0, -top), max(0, -left), out_height, out_width)
     if geometry.flip:
         moved = F.horizontal_flip(moved)

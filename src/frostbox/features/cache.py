@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frostbox.data.views import View
 from frostbox.errors import CacheError
 from frostbox.features.index import (
     FORMAT_VERSION,
@@ -23,9 +24,7 @@ from frostbox.features.index import (
     CacheIndex,
     CacheRequest,
     Shard,
-    View,
     fingerprint,
-    first_views,
 )
 
 if TYPE_CHECKING:
@@ -38,9 +37,7 @@ __all__ = [
     "CacheRequest",
     "FeatureCache",
     "Shard",
-    "View",
     "fingerprint",
-    "first_views",
 ]
 
 
@@ -140,7 +137,9 @@ class FeatureCache:
         """How the pixels and boxes of an image were moved in a view."""
         request = self.index.request
         original = self.original_sizes[image_index]
-        return self.views[view_index].geometry(request.mode, original, request.size)
+        return self.views[view_index].geometry(
+            self.ids[image_index], request.mode, original, request.size
+        )
 
     def read(
         self,

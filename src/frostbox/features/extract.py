@@ -53,7 +53,7 @@ def extract(
         out: folder of the cache: new, empty, or with a cache of the same request.
         size: (width, height) of the pictures that the backbone sees, in pixels.
         mode: resize mode, see data.transforms.geometry.
-        views: how many views of each image: 1 as it is, 2 also mirrored.
+        views: how many views of each image, see data.views.first_views.
         engine: "auto", "torch" or "openvino", or an engine of this backbone and size.
         device: where an engine made here runs.
         strict: raise on a photo that cannot be read, instead of naming and skipping it.
@@ -112,13 +112,18 @@ def cache_nbytes(backbone: Backbone, *, size: tuple[int, int], images: int, view
     return 2 * images * views * sum(c * height * width for c, (height, width) in maps)
 
 
+def images_per_shard(image_nbytes: int) -> int:
+    """How many images of so many bytes in all views a file holds: about 64 MiB, 32 to 512."""
+    return min(512, max(32, _SHARD_BYTES // image_nbytes))
+
+
 def _plan(
     dataset: DetectionSet, backbone: Backbone, request: CacheRequest, shard_images: int | None
 ) -> CacheIndex:
     """The index of the cache before its first shard."""
     if shard_images is None:
         one = cache_nbytes(backbone, size=request.size, images=1, views=len(request.views))
-        shard_images = min(512, max(32, _SHARD_BYTES // one))
+        shard_images = images_per_shard(one)
     return CacheIndex(
         request=request,
         channels=backbone.channels,

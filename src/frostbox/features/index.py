@@ -17,40 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from frostbox.data.annotations import DetectionSet
-from frostbox.errors import CacheError, SettingsError
+from frostbox.data.views import DrawnView, View, first_views
+from frostbox.errors import CacheError
 
 if TYPE_CHECKING:
     from frostbox.backbones import Backbone
-    from frostbox.data.transforms import Geometry
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: views are original and flip. 2: they may also be drawn (`data.views.DrawnView`)."""
 INDEX_FILE = "index.json"
 _EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One way in which every image is seen: its geometry follows from this and the image's size."""
-
-    name: str
-    flip: bool = False
-
-    def geometry(self, mode: str, original: tuple[int, int], size: tuple[int, int]) -> Geometry:
-        """The geometry of an image of `original` (width, height) in this view."""
-        from frostbox.data.transforms import geometry
-
-        return geometry(mode, original, size, flip=self.flip)
-
-
-VIEWS = (View("original"), View("flip", flip=True))
-
-
-def first_views(count: int) -> tuple[View, ...]:
-    """The first `count` views: the image as it is, then its mirror image."""
-    if not 1 <= count <= len(VIEWS):
-        names = ", ".join(view.name for view in VIEWS)
-        raise SettingsError(f"views is {count}; it can be 1 to {len(VIEWS)} ({names})")
-    return VIEWS[:count]
+def views_for(backbone: Backbone, count: int) -> tuple[View, ...]:
+    """The first `count` views, on a canvas of the backbone's mean colour."""
+    red, green, blue = (round(255 * value) for value in backbone.mean)
+    return first_views(count, fill=(red, green, blue))
 
 
 @dataclass(frozen=True)
@@ -92,7 +74,7 @@ class CacheRequest:
             size=(int(size[0]), int(size[1])),
             mode=mode,
             strides=backbone.strides,
-            views=first_views(views),
+            views=views_for(backbone, views),
             fingerprint=fingerprint(dataset),
         )
 
@@ -104,7 +86,9 @@ class CacheRequest:
         if held.views[: len(self.views)] == self.views:
             held = replace(held, views=self.views)
         reasons = [
-            f"{_LABELS[name]} is {_shown(have)}, not {_shown(want)}"
+            _redrawn(held.views, self.views)
+            if name == "views" and _shown(have) == _shown(want)
+            else f"{_LABELS[name]} is {_shown(have)}, not {_shown(want)}"
             for name in _LABELS
             if (have := getattr(held, name)) != (want := getattr(self, name))
         ]
@@ -128,6 +112,14 @@ def _shown(value: Any) -> str:
     text = str(value)
     # Hashes are shortened: the first digits tell two of them apart.
     return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def _redrawn(held: Sequence[View], wanted: Sequence[View]) -> str:
+    """How the first of two lists' views that differ, and have the same name, was drawn."""
+    have, want = next(pair for pair in zip(held, wanted, strict=True) if pair[0] != pair[1])
+    asked = asdict(want)
+    changed = [f"{k} {v}, not {asked[k]}" for k, v in asdict(have).items() if v != asked[k]]
+    return f"view '{have.name}' was drawn with {'; '.join(changed)}"
 
 
 def fingerprint(dataset: DetectionSet) -> str:
@@ -309,7 +301,10 @@ class CacheIndex:
                 **{field.name: data[field.name] for field in fields(CacheRequest)},
                 "size": (int(width), int(height)),
                 "strides": tuple(data["strides"]),
-                "views": tuple(View(**view) for view in data["views"]),
+                "views": tuple(
+                    DrawnView.from_json(view) if "kind" in view else View(**view)
+                    for view in data["views"]
+                ),
             }
         )
         own = [field.name for field in fields(cls) if field.name != "request"]

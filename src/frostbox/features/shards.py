@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 from frostbox.data.annotations import ImageAnnotation
-from frostbox.data.transforms import apply_image, read_image
+from frostbox.data.colour import apply_colour
+from frostbox.data.transforms import Geometry, apply_image, read_image
+from frostbox.data.views import View
 from frostbox.errors import CacheError, DataError, NotFoundError
 from frostbox.features.cache import tensor_name
 from frostbox.features.engine import Engine
-from frostbox.features.index import CacheIndex, Shard, View, shard_file
+from frostbox.features.index import CacheIndex, Shard, shard_file
 
 _LOG = logging.getLogger("frostbox")
 _FLOAT16_LIMIT = 0x7BFF  # bits of 65504; infinity and NaN lie above
@@ -87,7 +89,8 @@ class ShardWriter:
                 decoders,
                 lambda k: load_views(self._photos[k], request.mode, request.size, request.views),
                 wanted,
-                window=4 * workers + 2 * self._engine.batch_size,
+                # Two batches of decoded views, whether they come from many photos or from few.
+                window=4 * workers + -(-2 * self._engine.batch_size // len(request.views)),
             )
             writing: Future[None] | None = None
             for number in missing:
@@ -202,13 +205,16 @@ def load_views(
     assert image.photo is not None
     picture = read_image(image.photo, image.exif)
     original = (int(picture.shape[2]), int(picture.shape[1]))
-    upright: dict[View, Tensor] = {}
+    upright: dict[Geometry, Tensor] = {}
     result: list[Tensor] = []
     for view in views:
-        plain = replace(view, name="", flip=False)  # views that differ in the flip share the rest
+        geometry = view.geometry(image.image_id, mode, original, size)
+        plain = replace(geometry, flip=False)  # views that differ in the flip share the rest
         if plain not in upright:
-            upright[plain] = apply_image(picture, plain.geometry(mode, original, size))
-        result.append(upright[plain].flip(2) if view.flip else upright[plain])
+            upright[plain] = apply_image(picture, plain)
+        seen = upright[plain].flip(2) if geometry.flip else upright[plain]
+        colour = view.colour(image.image_id)
+        result.append(apply_colour(seen, colour, geometry.shown()) if colour else seen)
     return original, result
 
 
