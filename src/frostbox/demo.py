@@ -23,7 +23,7 @@ from frostbox.progress import Progress
 DEMO_VERSION = 1  # of demo.json, which is never read back
 # As many scenes and epochs as two cores draw, extract and train in about two minutes.
 TRAIN_SCENES = 960
-EPOCHS = 14
+EPOCHS = 12
 SHEET_IMAGES = 16
 SHEET_COLUMNS = 4
 

@@ -28,6 +28,7 @@ from frostbox.features.cache import FeatureCache
 from frostbox.heads import Encoded, Head, Raw, check_choice, check_share, check_types
 from frostbox.progress import Progress
 
+_FIGURES_EVERY = 10  # steps; figures of the training images are for people and cost time
 Row = tuple[int, int]
 """Image index and view index in a cache."""
 Batch = tuple[list[Tensor], Encoded]
@@ -131,8 +132,10 @@ class ViewSampler(Sampler[Row]):
 
 def run_head(head: Head, maps: Sequence[Tensor], bf16: bool) -> Raw:
     """The head on maps of any float type, channels last in memory; float32 comes out."""
+    kind = torch.bfloat16 if bf16 else torch.float32
+    maps = [m.to(kind).contiguous(memory_format=torch.channels_last) for m in maps]
     with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=bf16):
-        raw = head([m.float().contiguous(memory_format=torch.channels_last) for m in maps])
+        raw = head(maps)
     return {k: v.float() if v.is_floating_point() else v for k, v in raw.items()}
 
 
@@ -174,6 +177,8 @@ class HeadModule(pl.LightningModule):
         size = len(next(iter(encoded.values())))
         values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
+        if index % _FIGURES_EVERY:
+            return total
         with torch.no_grad():
             for name, figures in self.head.metrics(raw, encoded).items():
                 if len(figures) and name not in losses:
