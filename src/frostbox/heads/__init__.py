@@ -109,6 +109,12 @@ def check_share(settings: Any, *names: str) -> None:
             raise SettingsError(f"{name} is {getattr(settings, name)}: it must be in [0, 1)")
 
 
+def check_gamma(settings: Any) -> None:
+    """Raise SettingsError for a negative `focal_gamma`."""
+    if not settings.focal_gamma >= 0:
+        raise SettingsError(f"focal_gamma is {settings.focal_gamma}: it must be 0 or more")
+
+
 def check_choice(settings: Any, name: str, choices: Sequence[str]) -> None:
     """Raise SettingsError for a field that is none of the choices."""
     value = getattr(settings, name)

@@ -26,13 +26,13 @@ from frostbox.heads import (
     Raw,
     Targets,
     check_choice,
+    check_gamma,
     check_share,
     check_types,
 )
 from frostbox.heads.assignment import task_aligned
-from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+from frostbox.losses import BOX_LOSSES, DENSE_LOSSES, box_loss, dense_class_loss, pair_iou
 
-CLASS_LOSSES = ("varifocal", "quality", "focal", "ce")
 _PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
 _START = 2.0  # distance to each side that every point starts with, in strides
 
@@ -48,6 +48,7 @@ class PyramidSettings:
         dropout: of the frozen features, whole channels at a time (training only).
         topk: points that an object may take.
         class_loss: varifocal, quality, focal, or ce (binary cross-entropy with the quality).
+        focal_gamma: of all class losses but ce.
         box_loss: giou, diou, ciou, l1 or smooth_l1.
         box_weight: of the box loss against the class loss.
     """
@@ -58,14 +59,16 @@ class PyramidSettings:
     dropout: float = 0.0
     topk: int = 9
     class_loss: str = "varifocal"
+    focal_gamma: float = 2.0
     box_loss: str = "giou"
     box_weight: float = 2.0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_share(self, "dropout")
-        check_choice(self, "class_loss", CLASS_LOSSES)
+        check_choice(self, "class_loss", DENSE_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
+        check_gamma(self)
         if min(self.width, self.kernel, self.topk) < 1 or self.depth < 0 or self.kernel % 2 == 0:
             raise SettingsError(
                 f"width is {self.width}, topk {self.topk}, depth {self.depth}, kernel "
@@ -186,9 +189,10 @@ class PyramidHead(Head):
         total = quality.sum().clamp(min=1.0)
         target = torch.zeros_like(logits)
         target[image, point, labels] = quality.to(logits.dtype)
+        classes = dense_class_loss(s.class_loss, logits, target, gamma=s.focal_gamma)
         box = (box_loss(s.box_loss, predicted, truth) * quality).sum() / total
         return {
-            "class_loss": _class_loss(s.class_loss, logits, target) / total,
+            "class_loss": classes.sum() / total,
             "box_loss": s.box_weight * box,
         }
 
@@ -230,22 +234,3 @@ def _decode(distances: Tensor) -> Tensor:
     shares = cells * cells.new_tensor([1 / columns, 1 / rows, 1 / columns, 1 / rows])
     centre = _points([distances])
     return torch.cat((centre - shares[..., :2], centre + shares[..., 2:]), -1)
-
-
-def _class_loss(name: str, logits: Tensor, target: Tensor) -> Tensor:
-    """Sum over all points and classes; `target` holds the quality of assigned points, else 0."""
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    if name == "ce":
-        return loss.sum()
-    score = logits.detach().sigmoid()
-    if name == "varifocal":  # alpha 0.75, gamma 2
-        weight = torch.where(target > 0, target, 0.75 * score.square())
-    elif name == "quality":
-        weight = (target - score).square()
-    else:
-        positive = target > 0
-        weight = torch.where(positive, 0.25 * (1 - score).square(), 0.75 * score.square())
-        loss = F.binary_cross_entropy_with_logits(
-            logits, positive.to(logits.dtype), reduction="none"
-        )
-    return (weight * loss).sum()
