@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+
+from frostbox.suppression import suppress
 
 
 def cell_of(centres: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -79,17 +80,19 @@ def select(
     *,
     threshold: float | Tensor,
     nms: float | None,
+    suppression: str = "nms",
     max_detections: int = 300,
     max_candidates: int = 3000,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Threshold, class-wise non-maximum suppression, and the best `max_detections` of one image.
+    """Threshold, suppression of duplicates, and the best `max_detections` of one image.
 
     A dense box gives one candidate for each class whose score reaches the threshold.
 
     Args:
         boxes: (A, 4) xyxy in any unit; scores: (A, K), one score a class.
         threshold: candidates with a lower score are left out; a number, or (K,), one a class.
-        nms: IoU above which the lower-scored box of the same class is suppressed; None keeps all.
+        nms: IoU above which boxes count as of one object; None keeps all.
+        suppression: what happens to them; see `suppression.suppress`.
         max_candidates: only so many of the best candidates enter the suppression, so that a
             picture never takes long.
 
@@ -104,8 +107,9 @@ def select(
     labels = candidates % num_classes
     boxes = boxes[candidates // num_classes]
     scores = flat[candidates]
-    if nms is not None and len(boxes) > 1:
-        keep = batched_nms(boxes, scores, labels, nms)[:max_detections]
-    else:
-        keep = torch.arange(min(len(boxes), max_detections), device=boxes.device)
-    return boxes[keep], scores[keep], labels[keep]
+    if nms is None or len(boxes) < 2:
+        return boxes[:max_detections], scores[:max_detections], labels[:max_detections]
+    lowest = torch.as_tensor(threshold).to(scores).expand(num_classes)[labels]
+    return suppress(
+        suppression, boxes, scores, labels, iou=nms, lowest=lowest, limit=max_detections
+    )

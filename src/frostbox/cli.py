@@ -31,6 +31,7 @@ from frostbox.cli_shared import (
     Size,
     Split,
     Strict,
+    Suppression,
     Threshold,
     Weights,
     say,
@@ -277,6 +278,7 @@ def evaluate(
     bootstrap: Bootstrap = 1000,
     classes: Classes = None,
     nms: Nms = None,
+    suppression: Suppression = None,
     score: Score = None,
     device: Device = "auto",
     strict: Strict = False,
@@ -287,7 +289,8 @@ def evaluate(
 
     result = evaluate_model(
         model, data, split, bootstrap=bootstrap, report=report, save_predictions=save_predictions,
-        classes=parse_names(classes), nms=parse_nms(nms), score=score, device=device, strict=strict,
+        classes=parse_names(classes), nms=parse_nms(nms, suppression), score=score, device=device,
+        strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_evaluation(result)
@@ -329,6 +332,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, or glob patterns.")],
     threshold: Threshold = None,
     nms: Nms = None,
+    suppression: Suppression = None,
     score: Score = None,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Scores as probabilities, by val's temperature.")
@@ -345,8 +349,8 @@ def predict(
     if out is None and json_file is None:
         out = Path("predictions")
     found = predict_images(
-        model, images, threshold=threshold, nms=parse_nms(nms), score=score, out=out, device=device,
-        calibrated=calibrated, strict=strict,
+        model, images, threshold=threshold, nms=parse_nms(nms, suppression), score=score, out=out,
+        device=device, calibrated=calibrated, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_predictions(found)

@@ -55,7 +55,15 @@ Model = Annotated[
     ),
 ]
 Nms = Annotated[
-    str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
+    str | None,
+    typer.Option(help="IoU above which boxes count as of one object, or none.", show_default="0.5"),
+]
+Suppression = Annotated[
+    str | None,
+    typer.Option(
+        help="nms (class-wise), agnostic, soft-linear, soft-gaussian, wbf or none.",
+        show_default="nms",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Score = Annotated[
