@@ -1,4 +1,4 @@
-"""Boxes as pure tensor functions: the grid encoding and the selection of detections.
+"""Boxes as pure tensor functions: encodings for grid and anchors, and the choice of detections.
 
 Formats and IoU come from torchvision.ops (`box_convert`, `box_iou`); nothing of them is rewritten.
 Boxes are (..., 4) float tensors. "normalised" means divided by image width and height.
@@ -72,6 +72,34 @@ def decode_grid(grid: Tensor) -> Tensor:
     cx = (grid[:, 0] + j) / columns
     cy = (grid[:, 1] + i) / rows
     return torch.stack((cx, cy, grid[:, 2], grid[:, 3]), dim=-1).flatten(1, 2)
+
+
+_CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
+_LARGEST = 4.2 / _SIZE_VARIANCE  # exp(4.2) = 67 times the anchor; keeps a wild start finite
+
+
+def encode_offsets(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes as what is to be predicted for their anchors (SSD, Liu et al. 2016, equation 2).
+
+    Offset of the centre in sizes of the anchor, and the logarithm of the size in sizes of the
+    anchor, divided by 0.1 and 0.2 as in the authors' code.
+
+    Args:
+        boxes: (..., 4) and anchors: (..., 4), (cx, cy, w, h) of positive sizes in one unit.
+
+    Returns:
+        (..., 4).
+    """
+    centre = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:] / _CENTRE_VARIANCE
+    size = (boxes[..., 2:] / anchors[..., 2:]).log() / _SIZE_VARIANCE
+    return torch.cat((centre, size), -1)
+
+
+def decode_offsets(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Undo `encode_offsets`; (..., 4) (cx, cy, w, h). No box is over 67 times its anchor."""
+    centre = anchors[..., :2] + offsets[..., :2] * _CENTRE_VARIANCE * anchors[..., 2:]
+    size = (offsets[..., 2:].clamp(max=_LARGEST) * _SIZE_VARIANCE).exp() * anchors[..., 2:]
+    return torch.cat((centre, size), -1)
 
 
 def select(

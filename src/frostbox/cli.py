@@ -175,7 +175,9 @@ def extract(
 @app.command()
 def train(
     data: Data,
-    head: Annotated[str | None, typer.Option(help="single or grid.", show_default="grid")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="pyramid, grid or single.", show_default="pyramid")
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -185,7 +187,10 @@ def train(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Network input in pixels: 224, or WIDTHxHEIGHT.", show_default="224"),
+        typer.Option(
+            help="Network input in pixels: 320, or WIDTHxHEIGHT.",
+            show_default="320; 224 for grid and single",
+        ),
     ] = None,
     train_split: Annotated[
         str | None, typer.Option(help="Images to learn from.", show_default="train")

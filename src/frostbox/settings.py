@@ -17,6 +17,7 @@ SETTINGS_VERSION = 1
 take their defaults; a newer one is refused."""
 
 
+DEFAULT_HEAD = "pyramid"
 RESIZE_MODES = ("shrink", "crop", "letterbox")  # what gives every picture the same size
 
 
@@ -35,7 +36,7 @@ class TrainSettings:
         fit: see FitSettings.
     """
 
-    head: str = "grid"
+    head: str = DEFAULT_HEAD
     head_settings: Mapping[str, Any] = field(default_factory=dict)
     backbone: str = "efficientnet_lite0"
     weights: str = "auto"
@@ -63,7 +64,7 @@ class TrainSettings:
         Raises:
             SettingsError: a name that none of them has, or a value out of range.
         """
-        head = head_class(given.get("head", "grid"))
+        head = head_class(given.get("head", DEFAULT_HEAD))
         own = {f.name for f in fields(cls)} - {"fit", "head_settings"}
         fit_names = {f.name for f in fields(FitSettings)}
         head_settings = dict(given.get("head_settings", {}))

@@ -49,7 +49,7 @@ def trained(shapes_voc, tmp_path_factory):
     """A grid detector trained from Python."""
     folder = tmp_path_factory.mktemp("trained")
     detector = package.train(
-        shapes_voc, out=folder / "run", cache=folder / "cache", size=(160, 160), epochs=40,
-        batch_size=8, lr=3e-3, neck=1, neck_width=64, width=64,
+        shapes_voc, head="grid", out=folder / "run", cache=folder / "cache", size=(160, 160),
+        epochs=40, batch_size=8, lr=3e-3, neck=1, neck_width=64, width=64,
     )  # fmt: skip
     return folder, detector

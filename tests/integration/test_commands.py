@@ -358,7 +358,9 @@ def test_resume_takes_the_runs_settings_and_refuses_others(shapes_voc, frostbox,
     ],
 )
 def test_settings_are_checked_before_any_work(option, message, shapes_voc, frostbox, tmp_path):
-    result = frostbox("train", shapes_voc, "--set", option, "--out", tmp_path / "run")
+    result = frostbox(
+        "train", shapes_voc, "--head", "grid", "--set", option, "--out", tmp_path / "run"
+    )
     assert result.status == 1
     assert message in result.err
     assert not (tmp_path / "run").exists()

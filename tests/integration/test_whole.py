@@ -60,7 +60,7 @@ def test_the_single_head_on_300_real_photos(small_voc, frostbox, tmp_path):
 
 def test_the_grid_head_on_300_real_photos(small_voc, frostbox, tmp_path):
     result = frostbox(
-        "train", small_voc, "--epochs", 15, "--batch-size", 16, "--set", "neck=1",
+        "train", small_voc, "--head", "grid", "--epochs", 15, "--batch-size", 16, "--set", "neck=1",
         "--out", tmp_path / "run", "--cache", tmp_path / "cache",
     )  # fmt: skip
     assert result.status == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ Raw = dict[str, Tensor]
 _HEADS = {
     "single": "frostbox.heads.single:SingleHead",
     "grid": "frostbox.heads.grid:GridHead",
+    "anchors": "frostbox.heads.anchors:AnchorsHead",
     "pyramid": "frostbox.heads.pyramid:PyramidHead",
 }
 
@@ -56,6 +57,16 @@ class Head(nn.Module, ABC):
 
     settings: Any
     """An instance of `Settings`."""
+
+    @classmethod
+    def fitted_settings(
+        cls, settings: Mapping[str, Any], targets: Iterable[Targets]
+    ) -> Mapping[str, Any]:
+        """The settings with what they leave to the training boxes, before the head is built.
+
+        Most heads leave nothing, and then the targets are not even read.
+        """
+        return settings
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Raw:

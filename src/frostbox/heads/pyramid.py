@@ -1,9 +1,13 @@
 """The pyramid head: several scales, no anchors. Every point of three maps may name an object.
 
-A light feature pyramid (Lin et al., "Feature Pyramid Networks", CVPR 2017) on the frozen maps, one
-pair of branches shared by all levels as in FCOS (Tian et al., ICCV 2019), distances to the four
-sides of the box, task-aligned assignment (assignment.py) and varifocal loss (Zhang et al., CVPR
-2021): the score of a class says how well the box fits too, so no objectness is needed.
+A light feature pyramid (Lin et al., "Feature Pyramid Networks", CVPR 2017) on the frozen maps,
+distances to the four sides of the box as in FCOS (Tian et al., ICCV 2019), task-aligned assignment
+(assignment.py) and varifocal loss (Zhang et al., CVPR 2021): the score of a class says how well the
+box fits too, so no objectness is needed.
+
+Where the work goes: a block at stride 8 costs four of stride 16 and sixteen of stride 32. So the
+coarse levels have deep branches of their own, which see far, and hand what they saw down to the
+finest, which has one block a branch; the average of the coarsest map goes to all.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ from frostbox.heads import (
     check_share,
     check_types,
 )
-from frostbox.heads.assignment import task_aligned
+from frostbox.heads.assignment import padded, task_aligned
+from frostbox.heads.neck import lateral, separable
 from frostbox.losses import BOX_LOSSES, DENSE_LOSSES, box_loss, dense_class_loss, pair_iou
 
 _PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
@@ -43,7 +48,7 @@ class PyramidSettings:
 
     Attributes:
         width: channels of neck and branches.
-        depth: blocks of each branch.
+        depth: blocks of a branch at the coarse levels, one more than in the neck there.
         kernel: side of the depthwise convolutions.
         dropout: of the frozen features, whole channels at a time (training only).
         topk: points that an object may take.
@@ -54,7 +59,7 @@ class PyramidSettings:
     """
 
     width: int = 96
-    depth: int = 2
+    depth: int = 3
     kernel: int = 3
     dropout: float = 0.0
     topk: int = 9
@@ -69,22 +74,11 @@ class PyramidSettings:
         check_choice(self, "class_loss", DENSE_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
         check_gamma(self)
-        if min(self.width, self.kernel, self.topk) < 1 or self.depth < 0 or self.kernel % 2 == 0:
+        if min(self.width, self.kernel, self.topk) < 1 or self.depth < 1 or self.kernel % 2 == 0:
             raise SettingsError(
                 f"width is {self.width}, topk {self.topk}, depth {self.depth}, kernel "
-                f"{self.kernel}: width and topk must be at least 1, depth at least 0, kernel odd"
+                f"{self.kernel}: width, topk and depth must be at least 1, kernel odd"
             )
-
-
-def _block(width: int, kernel: int) -> nn.Sequential:
-    """Depthwise convolution, then pointwise."""
-    return nn.Sequential(
-        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
-        nn.BatchNorm2d(width),
-        nn.Conv2d(width, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )
 
 
 class PyramidHead(Head):
@@ -99,7 +93,7 @@ class PyramidHead(Head):
     defaults: ClassVar[Mapping[str, Any]] = {
         "size": (320, 320),
         "batch_size": 32,
-        "lr": 2e-3,
+        "lr": 4e-3,
         "ema": 0.998,
         "clip": 5.0,
     }
@@ -110,21 +104,18 @@ class PyramidHead(Head):
         self.num_classes = num_classes
         width = settings.width
         self.lateral = nn.ModuleList(
-            nn.Sequential(
-                nn.BatchNorm2d(channels, affine=False),
-                nn.Dropout2d(settings.dropout),
-                nn.Conv2d(channels, width, 1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            )
-            for channels in features.channels
+            lateral(channels, width, settings.dropout) for channels in features.channels
         )
-        self.merge = nn.ModuleList(_block(width, settings.kernel) for _ in features.channels)
+        self.context = nn.Linear(width, width)
 
-        def branch() -> nn.Sequential:
-            return nn.Sequential(*[_block(width, settings.kernel) for _ in range(settings.depth)])
+        def blocks(level: int, count: int) -> nn.Sequential:
+            fewer = 1 if level == 0 else max(1, count)
+            return nn.Sequential(*[separable(width, settings.kernel) for _ in range(fewer)])
 
-        self.class_branch, self.box_branch = branch(), branch()
+        levels, depth = range(len(features.strides)), settings.depth
+        self.merge = nn.ModuleList(blocks(level, depth - 1) for level in levels)
+        self.class_branches = nn.ModuleList(blocks(level, depth) for level in levels)
+        self.box_branches = nn.ModuleList(blocks(level, depth) for level in levels)
         self.class_logits = nn.Conv2d(width, num_classes, 1)
         self.distances = nn.Conv2d(width, 4, 1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
@@ -138,29 +129,26 @@ class PyramidHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """Boxes and logits of every point, for maps of any size."""
-        levels = [lateral(m) for lateral, m in zip(self.lateral, features, strict=True)]
+        levels = [adapt(m) for adapt, m in zip(self.lateral, features, strict=True)]
         maps: list[Tensor] = []
         for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
             if maps:
                 level = level + F.interpolate(maps[0], size=level.shape[-2:], mode="nearest")
             maps.insert(0, merge(level))
+        context = self.context(maps[-1].mean((2, 3)))[:, :, None, None]
         boxes, logits = [], []
         for k, m in enumerate(maps):
-            distances = self.distances(self.box_branch(m)) * self.scale[k]
+            seen = m + context.to(m.dtype)
+            distances = self.distances(self.box_branches[k](seen)) * self.scale[k]
             boxes.append(_decode(distances))
-            logits.append(self.class_logits(self.class_branch(m)).flatten(2).transpose(1, 2))
+            scores = self.class_logits(self.class_branches[k](seen))
+            logits.append(scores.flatten(2).transpose(1, 2))
         points = _points(maps).expand(len(maps[0]), -1, -1)
         return {"boxes": torch.cat(boxes, 1), "logits": torch.cat(logits, 1), "points": points}
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
         """Boxes (N, M, 4) normalised cxcywh and labels (N, M), padded with label -1."""
-        most = max((len(t["labels"]) for t in targets), default=0)
-        boxes = torch.zeros(len(targets), most, 4)
-        labels = torch.full((len(targets), most), -1, dtype=torch.int64)
-        for row, t in enumerate(targets):
-            boxes[row, : len(t["labels"])] = t["boxes"]
-            labels[row, : len(t["labels"])] = t["labels"]
-        return {"boxes": boxes, "labels": labels}
+        return padded(targets)
 
     def _assign(self, raw: Raw, encoded: Encoded) -> tuple[Tensor, ...]:
         """Image, point, quality (P,), predicted and true boxes (P, 4) cxcywh, labels (P,)."""
