@@ -262,10 +262,13 @@ class AnchorsHead(Head):
             box = box_loss(s.box_loss, decode_offsets(offsets, anchors), truth)
         classes = labels.new_full(raw["logits"].shape[:2], self.num_classes)
         classes[pairs] = labels
-        learns = ~found.unsure
+        logits, classes = raw["logits"].flatten(0, 1), classes.flatten()
         if s.class_loss == "ce":
-            learns = _mined(raw["logits"].detach(), classes < self.num_classes, learns)
-        term = class_loss(s.class_loss, raw["logits"][learns], classes[learns], gamma=s.focal_gamma)
+            learns = _mined(logits, classes, found.unsure.flatten())
+            term = class_loss("ce", logits[learns], classes[learns])
+        else:
+            every = class_loss(s.class_loss, logits, classes, gamma=s.focal_gamma)
+            term = every[~found.unsure.flatten()]
         count = max(len(labels), 1)
         return {"box_loss": s.box_weight * box.sum() / count, "class_loss": term.sum() / count}
 
@@ -287,15 +290,17 @@ class AnchorsHead(Head):
 
 
 @torch.no_grad()
-def _mined(logits: Tensor, matched: Tensor, learns: Tensor) -> Tensor:
-    """(B, A) bool: the matched anchors and the worst of the background of the batch, 1 to 3.
+def _mined(logits: Tensor, classes: Tensor, unsure: Tensor) -> Tensor:
+    """Indices of the anchors that learn: the matched, and three times as many of background.
 
-    A batch without objects learns from as much background as one with one object.
+    Those are the worst of the batch. One without objects learns as much background as with one.
+
+    Args:
+        logits: (N, K + 1), background last; classes: (N,), K for background; unsure: (N,) bool.
     """
-    background = logits.logsumexp(-1) - logits[..., -1]
-    background = background.masked_fill(matched | ~learns, -1.0)  # a loss is at least 0
-    count = min(_NEGATIVES * max(int(matched.sum()), 1), int((background >= 0).sum()))
-    worst = background.flatten().topk(count).indices
-    chosen = matched.flatten().clone()
-    chosen[worst] = True
-    return chosen.view_as(matched)
+    matched = classes < logits.shape[-1] - 1
+    loss = -logits.log_softmax(-1)[:, -1]  # faster than logsumexp
+    loss = loss.masked_fill_(matched | unsure, -1.0)  # a loss is at least 0
+    matches = matched.nonzero().squeeze(1)
+    count = min(_NEGATIVES * max(len(matches), 1), int((loss >= 0).sum()))
+    return torch.cat((matches, loss.topk(count).indices))

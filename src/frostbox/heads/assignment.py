@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, box_iou
+from torchvision.ops import box_convert
 
 from frostbox.heads import Encoded, Targets
 
@@ -112,11 +112,15 @@ def _highest_of_each(key: Tensor, value: Tensor, keys: int) -> Tensor:
 
 def _iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of xyxy boxes by broadcasting."""
-    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
-    size = (high - low).clamp(min=0)
-    inter = size[..., 0] * size[..., 1]
-    union = _area(a) + _area(b) - inter
-    return inter / union.clamp(min=torch.finfo(union.dtype).tiny)
+    width, height = (
+        (torch.minimum(a[..., k + 2], b[..., k + 2]) - torch.maximum(a[..., k], b[..., k])).clamp_(
+            min=0
+        )
+        for k in (0, 1)
+    )
+    inter = width.mul_(height)
+    union = (_area(a) + _area(b)).sub_(inter)
+    return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
 
 
 def _area(box: Tensor) -> Tensor:
@@ -163,8 +167,8 @@ def match_anchors(
         background_iou: other anchors that overlap an object by as much are `unsure`.
     """
     count = len(anchors)
-    corners = (box_convert(b, "cxcywh", "xyxy") for b in (truth_box, anchors))
-    iou = box_iou(*corners)  # (G, A)
+    truth_corners, corners = (box_convert(b, "cxcywh", "xyxy") for b in (truth_box, anchors))
+    iou = _iou(truth_corners[:, None], corners)  # (G, A)
     own = _one_each(iou - _NEAR * torch.cdist(truth_box[:, :2], anchors[:, :2]), truth_image)
     mine = (own >= 0).nonzero().squeeze(1)
 
@@ -193,11 +197,11 @@ def _one_each(rank: Tensor, image: Tensor) -> Tensor:
     chosen = torch.full_like(image, -1)
     left = torch.arange(len(image), device=image.device)
     while len(left):
-        value, wanted = rank[left].max(1)
+        value, wanted = (rank if len(left) == len(rank) else rank[left]).max(1)
         there = value > -torch.inf
         left, wanted = left[there], wanted[there]
         together = image[left][:, None] == image[left]
-        rivals = rank[left][:, wanted].masked_fill(~together, -torch.inf)
+        rivals = rank[left[:, None], wanted].masked_fill(~together, -torch.inf)
         wins = rivals.argmax(0) == torch.arange(len(left), device=image.device)
         chosen[left[wins]] = wanted[wins]
         loser, winner = (together & wins).nonzero(as_tuple=True)
