@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-from torchvision.ops import box_convert, box_iou
+from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
 
 from frostbox.boxes import decode_offsets, encode_offsets
 from frostbox.data.anchors import size_iou
@@ -233,8 +233,6 @@ def test_the_loss_is_the_sum_of_its_definition(name, box_loss):
             wanted = encode_offsets(truth[g], raw["anchors"][i, a])
             box += F.smooth_l1_loss(raw["offsets"][i, a], wanted)
         else:
-            from torchvision.ops import generalized_box_iou_loss
-
             pair = (box_convert(b, "cxcywh", "xyxy") for b in (boxes[i, a], truth[g]))
             box += generalized_box_iou_loss(*pair)
     p = raw["logits"].softmax(-1).gather(-1, classes[..., None])[..., 0]
@@ -244,7 +242,7 @@ def test_the_loss_is_the_sum_of_its_definition(name, box_loss):
     if name == "focal":
         expected = -((1 - p) ** 2 * p.log())[known].sum()
     else:
-        background = -p.log()[known & (classes == 4)].sort(descending=True).values
+        background = (-p.log())[known & (classes == 4)].sort(descending=True).values
         expected = -p.log()[classes < 4].sum() + background[: 3 * len(owner)].sum()
     losses = head.loss(raw, encoded)
     assert losses["class_loss"].item() == pytest.approx(expected.item() / len(owner), rel=1e-4)

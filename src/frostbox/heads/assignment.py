@@ -200,6 +200,8 @@ def _one_each(rank: Tensor, image: Tensor) -> Tensor:
         value, wanted = (rank if len(left) == len(rank) else rank[left]).max(1)
         there = value > -torch.inf
         left, wanted = left[there], wanted[there]
+        if not len(left):
+            break
         together = image[left][:, None] == image[left]
         rivals = rank[left[:, None], wanted].masked_fill(~together, -torch.inf)
         wins = rivals.argmax(0) == torch.arange(len(left), device=image.device)
