@@ -176,7 +176,7 @@ def extract(
 def train(
     data: Data,
     head: Annotated[
-        str | None, typer.Option(help="pyramid, grid or single.", show_default="pyramid")
+        str | None, typer.Option(help="pyramid, anchors, grid or single.", show_default="pyramid")
     ] = None,
     backbone: Annotated[
         str | None,

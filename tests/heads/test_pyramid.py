@@ -85,3 +85,14 @@ def test_settings_out_of_range_are_refused():
     ):
         with pytest.raises(SettingsError):
             create_head("pyramid", SPEC, 3, wrong)
+
+
+def test_cross_entropy_starts_without_a_flood_of_background():
+    spec = FeatureSpec((8, 16, 32), (6, 8, 10), ((40, 40), (20, 20), (10, 10)))
+    g = torch.Generator().manual_seed(0)
+    features = [
+        torch.randn(2, c, *s, generator=g) for c, s in zip(spec.channels, spec.sizes, strict=True)
+    ]
+    head = create_head("pyramid", spec, 20, {"class_loss": "ce", "width": 16}).eval()
+    _, scores = head.decode(head(features))
+    assert scores.sum((1, 2)).tolist() == pytest.approx([9, 9], rel=0.2)

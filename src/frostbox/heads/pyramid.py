@@ -119,7 +119,14 @@ class PyramidHead(Head):
         self.class_logits = nn.Conv2d(width, num_classes, 1)
         self.distances = nn.Conv2d(width, 4, 1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
-        nn.init.constant_(self.class_logits.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
+        prior = _PRIOR
+        if settings.class_loss == "ce":
+            # Nothing weighs the easy background down here: at 0.01 its sum is a hundred times that
+            # of the objects, and most of a training goes into lowering every score. So the scores
+            # of an image start with the sum that one object's points have.
+            points = sum(rows * columns for rows, columns in features.sizes)
+            prior = min(prior, settings.topk / (points * num_classes))
+        nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
         nn.init.normal_(self.distances.weight, std=0.01)
         nn.init.constant_(self.distances.bias, math.log(_START))  # type: ignore[arg-type]
         # The levels see objects of the same size in cells; what differs they may scale.
