@@ -86,7 +86,7 @@ def test_the_threshold_refers_to_calibrated_scores(dense):
 
 
 def test_what_a_file_stores_comes_back():
-    selection = Selection(0.4, None, 50, (0.25, 1 / 3, 0.0), 1.75)
+    selection = Selection(0.4, None, 50, (0.25, 1 / 3, 0.0), 1.75, suppression="wbf")
     assert Selection.from_dict(selection.to_dict()) == selection
     old = {"threshold": 0.3, "nms": 0.45, "max_detections": 100}  # as format version 1 had it
     assert Selection.from_dict(old) == Selection(0.3, 0.45, 100)
@@ -98,6 +98,8 @@ def test_what_a_file_stores_comes_back():
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"nms": -0.1}, "nms is -0.1"),
+        ({"suppression": "hard"}, "suppression is 'hard'"),
+        ({"suppression": "soft-gaussian", "nms": 0.0}, "sigma and must be above 0"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"calibrated": True}, "no temperature was fitted"),
         ({"class_thresholds": (0.5, 1.2)}, "class_thresholds is"),
@@ -122,3 +124,20 @@ def test_nothing_above_the_threshold_is_an_empty_result(dense):
     ):
         found, score, label = selection.choose(boxes, scores * 0.99)
         assert (found.shape, score.shape, label.shape) == ((0, 4), (0,), (0,))
+
+
+def test_what_was_fitted_to_scores_goes_when_suppression_changes_them():
+    fitted = Selection(class_thresholds=(0.9, 0.5, 0.1), temperature=2.0)
+    assert fitted.changed(suppression="nms") == fitted
+    assert fitted.changed(suppression="wbf").temperature == 2.0  # keeps the best score of each
+    soft = fitted.changed(suppression="soft-linear", threshold=None)
+    assert (soft.class_thresholds, soft.temperature) == (None, None)
+
+
+def test_calibrated_scores_that_suppression_lowers_meet_the_threshold():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10]])  # IoU 2 / 3: 0.9 falls to 0.3
+    selection = Selection(
+        threshold=0.5, temperature=1.0, calibrated=True, suppression="soft-linear"
+    )
+    _, score, _ = selection.choose(boxes, torch.tensor([[0.95], [0.9]]))
+    assert score.tolist() == pytest.approx([0.95])

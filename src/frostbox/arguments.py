@@ -38,14 +38,17 @@ def parse_counts(text: str, name: str) -> tuple[int, ...]:
     return counts
 
 
-def parse_nms(text: str | None) -> dict[str, float | None]:
-    """The setting of NMS if one is given: {} for the model's own."""
-    if text is None:
-        return {}
-    if text == "none":
+def parse_nms(text: str | None, suppression: str | None = None) -> dict[str, float | str | None]:
+    """The settings of suppression that are given: {} for the model's own."""
+    if "none" in (text, suppression):
         return {"nms": None}
+    chosen: dict[str, float | str | None] = {}
+    if suppression is not None:
+        chosen["suppression"] = suppression
+    if text is None:
+        return chosen
     try:
-        return {"nms": float(text)}
+        return {**chosen, "nms": float(text)}
     except ValueError as error:
         raise SettingsError(f"nms is '{text}': give an IoU such as 0.5, or none") from error
 

@@ -1,4 +1,4 @@
-"""Boxes as pure tensor functions: the grid encoding and the selection of detections.
+"""Boxes as pure tensor functions: encodings for grid and anchors, and the choice of detections.
 
 Formats and IoU come from torchvision.ops (`box_convert`, `box_iou`); nothing of them is rewritten.
 Boxes are (..., 4) float tensors. "normalised" means divided by image width and height.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+
+from frostbox.suppression import suppress
 
 
 def cell_of(centres: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
@@ -73,23 +74,53 @@ def decode_grid(grid: Tensor) -> Tensor:
     return torch.stack((cx, cy, grid[:, 2], grid[:, 3]), dim=-1).flatten(1, 2)
 
 
+_CENTRE_VARIANCE, _SIZE_VARIANCE = 0.1, 0.2
+_LARGEST = 4.2 / _SIZE_VARIANCE  # exp(4.2) = 67 times the anchor; keeps a wild start finite
+
+
+def encode_offsets(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Boxes as what is to be predicted for their anchors (SSD, Liu et al. 2016, equation 2).
+
+    Offset of the centre in sizes of the anchor, and the logarithm of the size in sizes of the
+    anchor, divided by 0.1 and 0.2 as in the authors' code.
+
+    Args:
+        boxes: (..., 4) and anchors: (..., 4), (cx, cy, w, h) of positive sizes in one unit.
+
+    Returns:
+        (..., 4).
+    """
+    centre = (boxes[..., :2] - anchors[..., :2]) / anchors[..., 2:] / _CENTRE_VARIANCE
+    size = (boxes[..., 2:] / anchors[..., 2:]).log() / _SIZE_VARIANCE
+    return torch.cat((centre, size), -1)
+
+
+def decode_offsets(offsets: Tensor, anchors: Tensor) -> Tensor:
+    """Undo `encode_offsets`; (..., 4) (cx, cy, w, h). No box is over 67 times its anchor."""
+    centre = anchors[..., :2] + offsets[..., :2] * _CENTRE_VARIANCE * anchors[..., 2:]
+    size = (offsets[..., 2:].clamp(max=_LARGEST) * _SIZE_VARIANCE).exp() * anchors[..., 2:]
+    return torch.cat((centre, size), -1)
+
+
 def select(
     boxes: Tensor,
     scores: Tensor,
     *,
     threshold: float | Tensor,
     nms: float | None,
+    suppression: str = "nms",
     max_detections: int = 300,
     max_candidates: int = 3000,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Threshold, class-wise non-maximum suppression, and the best `max_detections` of one image.
+    """Threshold, suppression of duplicates, and the best `max_detections` of one image.
 
     A dense box gives one candidate for each class whose score reaches the threshold.
 
     Args:
         boxes: (A, 4) xyxy in any unit; scores: (A, K), one score a class.
         threshold: candidates with a lower score are left out; a number, or (K,), one a class.
-        nms: IoU above which the lower-scored box of the same class is suppressed; None keeps all.
+        nms: IoU above which boxes count as of one object; None keeps all.
+        suppression: what happens to them; see `suppression.suppress`.
         max_candidates: only so many of the best candidates enter the suppression, so that a
             picture never takes long.
 
@@ -104,8 +135,9 @@ def select(
     labels = candidates % num_classes
     boxes = boxes[candidates // num_classes]
     scores = flat[candidates]
-    if nms is not None and len(boxes) > 1:
-        keep = batched_nms(boxes, scores, labels, nms)[:max_detections]
-    else:
-        keep = torch.arange(min(len(boxes), max_detections), device=boxes.device)
-    return boxes[keep], scores[keep], labels[keep]
+    if nms is None or len(boxes) < 2:
+        return boxes[:max_detections], scores[:max_detections], labels[:max_detections]
+    lowest = torch.as_tensor(threshold).to(scores).expand(num_classes)[labels]
+    return suppress(
+        suppression, boxes, scores, labels, iou=nms, lowest=lowest, limit=max_detections
+    )

@@ -32,6 +32,7 @@ from frostbox.cli_shared import (
     Size,
     Split,
     Strict,
+    Suppression,
     Threshold,
     Weights,
     say,
@@ -176,7 +177,7 @@ def extract(
 def train(
     data: Data,
     head: Annotated[
-        str | None, typer.Option(help="pyramid, grid or single.", show_default="pyramid")
+        str | None, typer.Option(help="pyramid, anchors, grid or single.", show_default="pyramid")
     ] = None,
     backbone: Annotated[
         str | None,
@@ -281,6 +282,7 @@ def evaluate(
     bootstrap: Bootstrap = 1000,
     classes: Classes = None,
     nms: Nms = None,
+    suppression: Suppression = None,
     score: Score = None,
     device: Device = "auto",
     strict: Strict = False,
@@ -291,7 +293,8 @@ def evaluate(
 
     result = evaluate_model(
         model, data, split, bootstrap=bootstrap, report=report, save_predictions=save_predictions,
-        classes=parse_names(classes), nms=parse_nms(nms), score=score, device=device, strict=strict,
+        classes=parse_names(classes), nms=parse_nms(nms, suppression), score=score, device=device,
+        strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_evaluation(result)
@@ -333,6 +336,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(help="Photos, folders, or glob patterns.")],
     threshold: Threshold = None,
     nms: Nms = None,
+    suppression: Suppression = None,
     score: Score = None,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Scores as probabilities, by val's temperature.")
@@ -349,8 +353,8 @@ def predict(
     if out is None and json_file is None:
         out = Path("predictions")
     found = predict_images(
-        model, images, threshold=threshold, nms=parse_nms(nms), score=score, out=out, device=device,
-        calibrated=calibrated, strict=strict,
+        model, images, threshold=threshold, nms=parse_nms(nms, suppression), score=score, out=out,
+        device=device, calibrated=calibrated, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_predictions(found)

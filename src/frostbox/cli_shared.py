@@ -55,7 +55,15 @@ Model = Annotated[
     ),
 ]
 Nms = Annotated[
-    str | None, typer.Option(help="IoU of class-wise NMS, or none.", show_default="0.5")
+    str | None,
+    typer.Option(help="IoU above which boxes count as of one object, or none.", show_default="0.5"),
+]
+Suppression = Annotated[
+    str | None,
+    typer.Option(
+        help="nms (class-wise), agnostic, soft-linear, soft-gaussian, wbf or none.",
+        show_default="nms",
+    ),
 ]
 VIEWS_HELP = (
     "Views of each image, 1 to 16: as it is, mirrored, then zoomed in and out by turns, recoloured."

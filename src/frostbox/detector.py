@@ -101,8 +101,9 @@ class Detector(nn.Module):
 
         Args:
             images: see the class. A 4-D tensor or array counts as a list.
-            selection: `threshold`, `nms`, `max_detections`, `calibrated` in place of the stored
-                ones; without a threshold each class has its own where training measured one.
+            selection: `threshold`, `nms`, `suppression`, `max_detections`, `calibrated` in place of
+                the stored ones; without a threshold each class has its own where training measured
+                one.
 
         Raises:
             NotFoundError, DataError: a path that does not exist or cannot be decoded.

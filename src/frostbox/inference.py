@@ -44,7 +44,7 @@ def judge(
     split: str = "val",
     *,
     classes: tuple[str, ...] | None = None,
-    nms: Mapping[str, float | None] | None = None,
+    nms: Mapping[str, float | str | None] | None = None,
     score: str | None = None,
     device: str = "auto",
     strict: bool = False,
@@ -54,7 +54,7 @@ def judge(
 
     Args:
         classes: names in label order, for a file; a detector brings its own.
-        nms: {"nms": IoU or None} in place of the detector's own; {} for its own.
+        nms: "nms" (IoU or None) and "suppression" in place of the detector's own; {} for its own.
         score: "product" or "objectness", for a head that has the choice.
         strict: a broken photo is an error, not left out and counted.
     """
@@ -63,14 +63,16 @@ def judge(
 
 
 def _opened(
-    model: str | Path, nms: Mapping[str, float | None] | None, score: str | None, device: str
+    model: str | Path, nms: Mapping[str, float | str | None] | None, score: str | None, device: str
 ) -> Detector | None:
     """The detector, or None for a file of predictions, which must exist."""
     if not _holds_predictions(model):
         detector = Detector.load(model, resolve_device(device))
         return detector.configured(score, **(nms or {}))
     if nms or score:
-        raise SettingsError(f"{model} holds finished detections: --nms and --score need a model")
+        raise SettingsError(
+            f"{model} holds finished detections: --nms, --suppression and --score need a model"
+        )
     if not Path(model).exists():
         raise NotFoundError(f"{model} does not exist: give a model, or a file of predictions")
     return None
@@ -156,7 +158,7 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
     classes: tuple[str, ...] | None = None,
-    nms: Mapping[str, float | None] | None = None,
+    nms: Mapping[str, float | str | None] | None = None,
     device: str = "auto",
     strict: bool = False,
     console: Console | None = None,
@@ -213,7 +215,7 @@ def predict(
     images: Sequence[str | Path],
     *,
     threshold: float | None = None,
-    nms: Mapping[str, float | None] | None = None,
+    nms: Mapping[str, float | str | None] | None = None,
     score: str | None = None,
     calibrated: bool = False,
     out: str | Path | None = None,

@@ -23,6 +23,8 @@ from frostbox import backbones, evaluation, planning
 from frostbox._version import __version__
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes
+from frostbox.data.targets import targets
+from frostbox.data.transforms import geometry
 from frostbox.data.voc import load
 from frostbox.detector import Detector, Settings
 from frostbox.diagnosis import check_before_training
@@ -108,7 +110,17 @@ def train_run(
     head_type = head_class(settings.head)
     backbone = backbones.create(settings.backbone, head_type.strides, settings.weights)
     spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(settings.size))
-    head = create_head(settings.head, spec, len(train_set.classes), settings.head_settings)
+    boxes = (
+        targets(
+            image,
+            train_set,
+            geometry(settings.resize, (image.width, image.height), settings.size),
+            difficult=settings.fit.difficult,
+        )
+        for image in train_set.photos
+    )
+    head_settings = head_type.fitted_settings(settings.head_settings, boxes)
+    head = create_head(settings.head, spec, len(train_set.classes), head_settings)
     seconds["read"] = time.perf_counter() - started
 
     started = time.perf_counter()

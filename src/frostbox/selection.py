@@ -11,21 +11,23 @@ from torch import Tensor
 from frostbox.boxes import select
 from frostbox.errors import SettingsError
 from frostbox.metrics.calibration import scale
+from frostbox.suppression import RESCORING, SUPPRESSIONS
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Threshold, non-maximum suppression, and what scores are reported.
+    """Threshold, suppression of duplicates, and what scores are reported.
 
     Attributes:
         threshold: lowest score that is kept.
-        nms: IoU above which the lower-scored box of a class is suppressed; None keeps all.
+        nms: IoU above which boxes count as of one object; None keeps all.
         max_detections: at most so many in an image.
         class_thresholds: one threshold a class, in label order, instead of `threshold`: those of
             the best F1 on val. They refer to scores before calibration.
         temperature: fitted on val (metrics/calibration.py); None when nothing was fitted.
         calibrated: divide the scores' logits by the temperature; `threshold` then refers to the
             calibrated scores.
+        suppression: nms, agnostic, soft-linear, soft-gaussian or wbf: see `suppression.suppress`.
     """
 
     threshold: float = 0.2
@@ -34,12 +36,19 @@ class Selection:
     class_thresholds: tuple[float, ...] | None = None
     temperature: float | None = None
     calibrated: bool = False
+    suppression: str = "nms"
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is {self.threshold}: it must lie between 0 and 1")
         if self.nms is not None and not 0 <= self.nms <= 1:
             raise SettingsError(f"nms is {self.nms}: it must lie between 0 and 1, or be none")
+        if self.suppression not in SUPPRESSIONS:
+            raise SettingsError(
+                f"suppression is '{self.suppression}': choose one of {', '.join(SUPPRESSIONS)}"
+            )
+        if self.suppression == "soft-gaussian" and self.nms == 0:
+            raise SettingsError("nms is 0: it is soft-gaussian's sigma and must be above 0")
         if self.calibrated and self.temperature is None:
             raise SettingsError(
                 "no temperature was fitted for these scores: training fits one on its val split, "
@@ -55,8 +64,13 @@ class Selection:
     def changed(self, **values: Any) -> Self:
         """The same with other values.
 
-        A `threshold` replaces those of the classes; None leaves the thresholds as they are.
+        A `threshold` replaces those of the classes; None leaves the thresholds as they are. Those
+        of the classes and the temperature were fitted to scores: a suppression that changes scores
+        goes without them.
         """
+        ways = {self.suppression, values.get("suppression", self.suppression)}
+        if len(ways) == 2 and ways & set(RESCORING):
+            values = {"class_thresholds": None, "temperature": None, **values}
         if values.get("threshold") is not None:
             values = {"class_thresholds": None, **values}
         else:
@@ -106,9 +120,16 @@ class Selection:
             scores,
             threshold=threshold,
             nms=self.nms,
+            suppression=self.suppression,
             max_detections=self.max_detections,
         )
-        return boxes, scores if temperature is None else _scaled(scores, temperature), labels
+        if temperature is None:
+            return boxes, scores, labels
+        calibrated = _scaled(scores, temperature)
+        if self.class_thresholds is None:
+            keep = calibrated >= self.threshold  # what the suppression lowered may be below it
+            return boxes[keep], calibrated[keep], labels[keep]
+        return boxes, calibrated, labels
 
 
 def _scaled(scores: Tensor, temperature: float) -> Tensor:

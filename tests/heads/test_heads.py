@@ -71,7 +71,13 @@ def test_decode_is_traceable(head):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("single", {"dropout": 0.0}), ("grid", {"dropout": 0.0})]
+    ("name", "options"),
+    [
+        ("single", {"dropout": 0.0}),
+        ("grid", {"dropout": 0.0}),
+        ("single", {"dropout": 0.0, "class_loss": "focal", "focal_gamma": 5.0}),
+        ("grid", {"dropout": 0.0, "class_loss": "focal"}),
+    ],
 )
 def test_a_head_learns_a_handful_of_images_by_heart(name, options):
     torch.manual_seed(0)
@@ -178,6 +184,19 @@ def test_grid_loss_is_the_sum_of_its_definition():
     assert losses["class_loss"] == pytest.approx(cross_entropy.item(), rel=1e-5)
     objectness = F.binary_cross_entropy_with_logits(raw["logits"][0, 4], host.float())
     assert losses["objectness_loss"] == pytest.approx(objectness.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["single", "grid"])
+def test_focal_loss_with_gamma_0_is_cross_entropy_and_less_above(name):
+    maps = torch.randn(2, 16, 3, 5)
+    losses = []
+    for options in ({}, {"class_loss": "focal", "focal_gamma": 0.0}, {"class_loss": "focal"}):
+        torch.manual_seed(0)
+        head = create_head(name, SPEC, 4, options).eval()
+        encoded = head.encode([target((0.3, 0.4, 0.2, 0.3, k)) for k in (1, 3)])
+        losses.append(head.loss(head([maps]), encoded)["class_loss"].item())
+    assert losses[1] == pytest.approx(losses[0])
+    assert losses[2] < losses[0]
 
 
 # --- losses --------------------------------------------------------------------------------------

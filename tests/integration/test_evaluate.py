@@ -355,8 +355,14 @@ def test_a_photo_annotated_without_its_exif_is_shown_as_it_was_annotated(frostbo
     ("arguments", "message"),
     [
         (["evaluate", "{tmp}/missing.json", "{data}"], "missing.json does not exist"),
-        (["evaluate", "{file}", "{data}", "--nms", "0.4"], "--nms and --score need a model"),
-        (["evaluate", "{file}", "{data}", "--score", "product"], "--nms and --score need a model"),
+        (
+            ["evaluate", "{file}", "{data}", "--nms", "0.4"],
+            "--nms, --suppression and --score need a model",
+        ),
+        (
+            ["evaluate", "{file}", "{data}", "--score", "product"],
+            "--nms, --suppression and --score need a model",
+        ),
         (["evaluate", "{file}", "{data}", "--save-predictions", "{file}"], "would be overwritten"),
         (["evaluate", "{run}", "{data}", "--save-predictions", "{tmp}/p.txt"], "end in .json"),
         (["evaluate", "{run}", "{data}", "--report", "{tmp}"], "is a folder: give the name of"),

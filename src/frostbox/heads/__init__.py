@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ Raw = dict[str, Tensor]
 _HEADS = {
     "single": "frostbox.heads.single:SingleHead",
     "grid": "frostbox.heads.grid:GridHead",
+    "anchors": "frostbox.heads.anchors:AnchorsHead",
     "pyramid": "frostbox.heads.pyramid:PyramidHead",
 }
 
@@ -56,6 +57,16 @@ class Head(nn.Module, ABC):
 
     settings: Any
     """An instance of `Settings`."""
+
+    @classmethod
+    def fitted_settings(
+        cls, settings: Mapping[str, Any], targets: Iterable[Targets]
+    ) -> Mapping[str, Any]:
+        """The settings with what they leave to the training boxes, before the head is built.
+
+        Most heads leave nothing, and then the targets are not even read.
+        """
+        return settings
 
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Raw:
@@ -107,6 +118,12 @@ def check_share(settings: Any, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(settings, name) < 1:
             raise SettingsError(f"{name} is {getattr(settings, name)}: it must be in [0, 1)")
+
+
+def check_gamma(settings: Any) -> None:
+    """Raise SettingsError for a negative `focal_gamma`."""
+    if not settings.focal_gamma >= 0:
+        raise SettingsError(f"focal_gamma is {settings.focal_gamma}: it must be 0 or more")
 
 
 def check_choice(settings: Any, name: str, choices: Sequence[str]) -> None:

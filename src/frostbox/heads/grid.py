@@ -25,10 +25,11 @@ from frostbox.heads import (
     Raw,
     Targets,
     check_choice,
+    check_gamma,
     check_share,
     check_types,
 )
-from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
 
 SCORES = ("product", "objectness")
 
@@ -44,7 +45,8 @@ class GridSettings:
             let a cell see its neighbours, which tells where an object ends.
         neck_width: channels of the neck.
         dropout: of the features (training only).
-        label_smoothing: of the class cross-entropy.
+        label_smoothing: of the class loss.
+        class_loss: ce (cross-entropy) or focal. focal_gamma: of focal.
         box_loss: smooth_l1, l1, giou, diou or ciou.
         box_weight, class_weight, objectness_weight: of the three terms of the loss.
         score: "product" (objectness x class probability) or "objectness".
@@ -56,6 +58,8 @@ class GridSettings:
     neck_width: int = 256
     dropout: float = 0.2
     label_smoothing: float = 0.0
+    class_loss: str = "ce"
+    focal_gamma: float = 2.0
     box_loss: str = "giou"
     box_weight: float = 2.0
     class_weight: float = 1.0
@@ -65,6 +69,8 @@ class GridSettings:
     def __post_init__(self) -> None:
         check_types(self)
         check_share(self, "dropout", "label_smoothing")
+        check_gamma(self)
+        check_choice(self, "class_loss", CLASS_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
         check_choice(self, "score", SCORES)
         if min(self.width, self.neck_width) < 1 or self.neck < 0:
@@ -157,16 +163,16 @@ class GridHead(Head):
         return cell_boxes * scale
 
     def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
-        """Box loss and cross-entropy averaged over hosting cells; objectness over all cells."""
+        """Box loss and class loss averaged over hosting cells; objectness over all cells."""
         predicted, target, logits, labels = self._hosting(raw, encoded)
         s = self.settings
         if s.box_loss not in ("smooth_l1", "l1"):
             predicted, target = self._in_image(predicted), self._in_image(target)
         count = max(len(target), 1)
         box = box_loss(s.box_loss, predicted, target).sum() / count
-        classes = F.cross_entropy(
-            logits, labels, label_smoothing=s.label_smoothing, reduction="sum"
-        )
+        classes = class_loss(
+            s.class_loss, logits, labels, gamma=s.focal_gamma, label_smoothing=s.label_smoothing
+        ).sum()
         objectness = F.binary_cross_entropy_with_logits(
             raw["logits"][:, -1], encoded["has_obj"].to(raw["logits"].dtype)
         )

@@ -30,13 +30,14 @@ from frostbox.heads import (
     Raw,
     Targets,
     check_choice,
+    check_gamma,
     check_share,
     check_types,
 )
-from frostbox.heads.assignment import task_aligned
-from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+from frostbox.heads.assignment import padded, task_aligned
+from frostbox.heads.neck import lateral, separable
+from frostbox.losses import BOX_LOSSES, DENSE_LOSSES, box_loss, dense_class_loss, pair_iou
 
-CLASS_LOSSES = ("varifocal", "quality", "focal", "ce")
 _PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
 _START = 2.0  # distance to each side that every point starts with, in strides
 
@@ -52,6 +53,7 @@ class PyramidSettings:
         dropout: of the frozen features, whole channels at a time (training only).
         topk: points that an object may take.
         class_loss: varifocal, quality, focal, or ce (binary cross-entropy with the quality).
+        focal_gamma: of all class losses but ce.
         box_loss: giou, diou, ciou, l1 or smooth_l1.
         box_weight: of the box loss against the class loss.
     """
@@ -62,30 +64,21 @@ class PyramidSettings:
     dropout: float = 0.0
     topk: int = 9
     class_loss: str = "varifocal"
+    focal_gamma: float = 2.0
     box_loss: str = "giou"
     box_weight: float = 2.0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_share(self, "dropout")
-        check_choice(self, "class_loss", CLASS_LOSSES)
+        check_choice(self, "class_loss", DENSE_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
+        check_gamma(self)
         if min(self.width, self.kernel, self.topk) < 1 or self.depth < 1 or self.kernel % 2 == 0:
             raise SettingsError(
                 f"width is {self.width}, topk {self.topk}, depth {self.depth}, kernel "
                 f"{self.kernel}: width, topk and depth must be at least 1, kernel odd"
             )
-
-
-def _block(width: int, kernel: int) -> nn.Sequential:
-    """Depthwise convolution, then pointwise."""
-    return nn.Sequential(
-        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
-        nn.BatchNorm2d(width),
-        nn.Conv2d(width, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )
 
 
 class PyramidHead(Head):
@@ -111,20 +104,13 @@ class PyramidHead(Head):
         self.num_classes = num_classes
         width = settings.width
         self.lateral = nn.ModuleList(
-            nn.Sequential(
-                nn.BatchNorm2d(channels, affine=False),
-                nn.Dropout2d(settings.dropout),
-                nn.Conv2d(channels, width, 1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
-            )
-            for channels in features.channels
+            lateral(channels, width, settings.dropout) for channels in features.channels
         )
         self.context = nn.Linear(width, width)
 
         def blocks(level: int, count: int) -> nn.Sequential:
             fewer = 1 if level == 0 else max(1, count)
-            return nn.Sequential(*[_block(width, settings.kernel) for _ in range(fewer)])
+            return nn.Sequential(*[separable(width, settings.kernel) for _ in range(fewer)])
 
         levels, depth = range(len(features.strides)), settings.depth
         self.merge = nn.ModuleList(blocks(level, depth - 1) for level in levels)
@@ -133,7 +119,14 @@ class PyramidHead(Head):
         self.class_logits = nn.Conv2d(width, num_classes, 1)
         self.distances = nn.Conv2d(width, 4, 1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
-        nn.init.constant_(self.class_logits.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
+        prior = _PRIOR
+        if settings.class_loss == "ce":
+            # Nothing weighs the easy background down here: at 0.01 its sum is a hundred times that
+            # of the objects, and most of a training goes into lowering every score. So the scores
+            # of an image start with the sum that one object's points have.
+            points = sum(rows * columns for rows, columns in features.sizes)
+            prior = min(prior, settings.topk / (points * num_classes))
+        nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
         nn.init.normal_(self.distances.weight, std=0.01)
         nn.init.constant_(self.distances.bias, math.log(_START))  # type: ignore[arg-type]
         # The levels see objects of the same size in cells; what differs they may scale.
@@ -143,7 +136,7 @@ class PyramidHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """Boxes and logits of every point, for maps of any size."""
-        levels = [lateral(m) for lateral, m in zip(self.lateral, features, strict=True)]
+        levels = [adapt(m) for adapt, m in zip(self.lateral, features, strict=True)]
         maps: list[Tensor] = []
         for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
             if maps:
@@ -162,13 +155,7 @@ class PyramidHead(Head):
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
         """Boxes (N, M, 4) normalised cxcywh and labels (N, M), padded with label -1."""
-        most = max((len(t["labels"]) for t in targets), default=0)
-        boxes = torch.zeros(len(targets), most, 4)
-        labels = torch.full((len(targets), most), -1, dtype=torch.int64)
-        for row, t in enumerate(targets):
-            boxes[row, : len(t["labels"])] = t["boxes"]
-            labels[row, : len(t["labels"])] = t["labels"]
-        return {"boxes": boxes, "labels": labels}
+        return padded(targets)
 
     def _assign(self, raw: Raw, encoded: Encoded) -> tuple[Tensor, ...]:
         """Image, point, quality (P,), predicted and true boxes (P, 4) cxcywh, labels (P,)."""
@@ -197,9 +184,10 @@ class PyramidHead(Head):
         total = quality.sum().clamp(min=1.0)
         target = torch.zeros_like(logits)
         target[image, point, labels] = quality.to(logits.dtype)
+        classes = dense_class_loss(s.class_loss, logits, target, gamma=s.focal_gamma)
         box = (box_loss(s.box_loss, predicted, truth) * quality).sum() / total
         return {
-            "class_loss": _class_loss(s.class_loss, logits, target) / total,
+            "class_loss": classes.sum() / total,
             "box_loss": s.box_weight * box,
         }
 
@@ -241,22 +229,3 @@ def _decode(distances: Tensor) -> Tensor:
     shares = cells * cells.new_tensor([1 / columns, 1 / rows, 1 / columns, 1 / rows])
     centre = _points([distances])
     return torch.cat((centre - shares[..., :2], centre + shares[..., 2:]), -1)
-
-
-def _class_loss(name: str, logits: Tensor, target: Tensor) -> Tensor:
-    """Sum over all points and classes; `target` holds the quality of assigned points, else 0."""
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    if name == "ce":
-        return loss.sum()
-    score = logits.detach().sigmoid()
-    if name == "varifocal":  # alpha 0.75, gamma 2
-        weight = torch.where(target > 0, target, 0.75 * score.square())
-    elif name == "quality":
-        weight = (target - score).square()
-    else:
-        positive = target > 0
-        weight = torch.where(positive, 0.25 * (1 - score).square(), 0.75 * score.square())
-        loss = F.binary_cross_entropy_with_logits(
-            logits, positive.to(logits.dtype), reduction="none"
-        )
-    return (weight * loss).sum()

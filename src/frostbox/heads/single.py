@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from frostbox.errors import SettingsError
@@ -23,10 +22,11 @@ from frostbox.heads import (
     Raw,
     Targets,
     check_choice,
+    check_gamma,
     check_share,
     check_types,
 )
-from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class SingleSettings:
             the flattened map.
         hidden: width of the regression branch. dropout: of the regression branch.
         class_dropout: before the classification layer.
-        label_smoothing: of the cross-entropy.
+        label_smoothing: of the class loss.
+        class_loss: ce (cross-entropy) or focal. focal_gamma: of focal.
         box_loss: smooth_l1, l1, giou, diou or ciou.
         box_weight, class_weight: of the two terms of the loss. The branches share no weights, so
             these decide which epoch has the lowest validation loss rather than what is learned.
@@ -49,6 +50,8 @@ class SingleSettings:
     dropout: float = 0.5
     class_dropout: float = 0.5
     label_smoothing: float = 0.0
+    class_loss: str = "ce"
+    focal_gamma: float = 2.0
     box_loss: str = "smooth_l1"
     box_weight: float = 500.0
     class_weight: float = 1.0
@@ -56,6 +59,8 @@ class SingleSettings:
     def __post_init__(self) -> None:
         check_types(self)
         check_share(self, "dropout", "class_dropout", "label_smoothing")
+        check_gamma(self)
+        check_choice(self, "class_loss", CLASS_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
         if self.hidden < 1:
             raise SettingsError(f"hidden is {self.hidden}: it must be at least 1")
@@ -112,19 +117,20 @@ class SingleHead(Head):
         return {"bboxes": boxes, "labels": labels, "valid": valid}
 
     def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
-        """Box loss and cross-entropy, averaged over the images that have an object."""
-        valid = encoded["valid"]
+        """Box loss and class loss, averaged over the images that have an object."""
+        s, valid = self.settings, encoded["valid"]
         count = valid.sum().clamp(min=1)
-        box = box_loss(self.settings.box_loss, raw["bboxes"][valid], encoded["bboxes"][valid])
-        cross_entropy = F.cross_entropy(
+        box = box_loss(s.box_loss, raw["bboxes"][valid], encoded["bboxes"][valid])
+        classes = class_loss(
+            s.class_loss,
             raw["logits"][valid],
             encoded["labels"][valid],
-            label_smoothing=self.settings.label_smoothing,
-            reduction="none",
+            gamma=s.focal_gamma,
+            label_smoothing=s.label_smoothing,
         )
         return {
-            "box_loss": self.settings.box_weight * box.sum() / count,
-            "class_loss": self.settings.class_weight * cross_entropy.sum() / count,
+            "box_loss": s.box_weight * box.sum() / count,
+            "class_loss": s.class_weight * classes.sum() / count,
         }
 
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:

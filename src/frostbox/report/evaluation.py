@@ -29,6 +29,7 @@ from frostbox.suite import Measured
 
 if TYPE_CHECKING:
     from frostbox.detector import Detector
+    from frostbox.selection import Selection
 
 RULE = (
     "AP at IoU 0.5 unless another is named; all-point: area under the precision envelope "
@@ -178,6 +179,13 @@ def _training(model: Path) -> Training | None:
     }
 
 
+def _suppression(selection: Selection) -> str:
+    if selection.nms is None:
+        return "none"
+    way = "" if selection.suppression == "nms" else f"{selection.suppression}, "
+    return f"{way}{'sigma' if way.startswith('soft-gaussian') else 'IoU'} {selection.nms:g}"
+
+
 def _model_facts(detector: Detector | None, model: Path) -> list[Fact]:
     if detector is None:
         return [("predictions", str(model)), ("format", "COCO results")]
@@ -189,7 +197,7 @@ def _model_facts(detector: Detector | None, model: Path) -> list[Fact]:
         ("backbone", f"{detector.backbone.name}, {detector.backbone.weights}"),
         ("input", f"{width} x {height} pixels, {settings.resize}"),
         ("weights of the head", f"{sum(p.numel() for p in detector.head.parameters()):,}"),
-        ("NMS", "none" if settings.selection.nms is None else f"IoU {settings.selection.nms:g}"),
+        ("NMS", _suppression(settings.selection)),
     ]
     if "fit" in training:  # a detector that was put together in Python may know nothing
         data, fit = training["data"], training["fit"]
