@@ -146,8 +146,11 @@ class PyramidHead(Head):
         boxes, logits = [], []
         for k, m in enumerate(maps):
             seen = m + context.to(m.dtype)
-            distances = self.distances(self.box_branches[k](seen)) * self.scale[k]
-            boxes.append(_decode(distances))
+            sides = self.box_branches[k](seen)
+            # In bfloat16 a coordinate would be known to a pixel or two only.
+            with torch.autocast(sides.device.type, enabled=False):
+                distances = self.distances(sides.float()) * self.scale[k]
+                boxes.append(_decode(distances))
             scores = self.class_logits(self.class_branches[k](seen))
             logits.append(scores.flatten(2).transpose(1, 2))
         points = _points(maps).expand(len(maps[0]), -1, -1)
@@ -215,8 +218,8 @@ def _points(maps: Sequence[Tensor]) -> Tensor:
     points = []
     for m in maps:
         rows, columns = m.shape[-2:]
-        y = (torch.arange(rows, device=m.device, dtype=m.dtype) + 0.5) / rows
-        x = (torch.arange(columns, device=m.device, dtype=m.dtype) + 0.5) / columns
+        y = (torch.arange(rows, device=m.device, dtype=torch.float32) + 0.5) / rows
+        x = (torch.arange(columns, device=m.device, dtype=torch.float32) + 0.5) / columns
         points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1))
     return torch.cat(points)
 
