@@ -112,8 +112,8 @@ def doctor(
         list[str] | None, typer.Option(help="A list to examine; repeat for more; else all.")
     ] = None,
     classes: Classes = None,
-    size: Size = "224",
-    strides: Annotated[str, typer.Option(help="Strides of the feature maps.")] = "32",
+    size: Size = "320",
+    strides: Annotated[str, typer.Option(help="Strides of the feature maps.")] = "8,16,32",
     cells: Annotated[str, typer.Option(help="Grids whose capacity is checked.")] = "7,10,13,20",
     photos: Annotated[bool, typer.Option(help="Decode the photos too.")] = True,
     json_file: Json = None,
