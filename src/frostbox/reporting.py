@@ -296,7 +296,9 @@ def print_predictions(found: Sequence[Mapping[str, Any]]) -> None:
     console = stdout()
     for entry in found:
         names = ", ".join(f"{d['name']} {d['score']:.2f}" for d in entry["detections"])
-        console.print(f"{entry['image']}: {names or 'nothing found'}", highlight=False)
+        console.print(
+            f"{entry['image']}: {names or 'nothing found'}", highlight=False, soft_wrap=True
+        )
 
 
 def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:
