@@ -15,23 +15,9 @@ from frostbox.heads import FeatureSpec, create_head, head_class, settings_of
 from frostbox.heads.anchors import _mined
 from frostbox.heads.assignment import match_anchors
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES
+from tests.heads.scenes import SPEC, maps, target
 
-SPEC = FeatureSpec((8, 16, 32), (6, 8, 10), ((8, 12), (4, 6), (2, 3)))
 COUNT = (8 * 12 + 4 * 6 + 2 * 3) * 6
-
-
-def maps(batch=2, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    shapes = zip(SPEC.channels, SPEC.sizes, strict=True)
-    return [torch.randn(batch, c, *s, generator=g) for c, s in shapes]
-
-
-def target(*objects):
-    return {
-        "boxes": torch.tensor([o[:4] for o in objects], dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor([int(o[4]) for o in objects], dtype=torch.int64),
-        "difficult": torch.zeros(len(objects), dtype=torch.bool),
-    }
 
 
 centre = st.floats(0, 1, width=32)

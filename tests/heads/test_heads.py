@@ -10,17 +10,9 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 from frostbox.errors import SettingsError
 from frostbox.heads import FeatureSpec, create_head, head_names
 from frostbox.losses import BOX_LOSSES, box_loss, pair_iou
+from tests.heads.scenes import target
 
 SPEC = FeatureSpec(strides=(32,), channels=(16,), sizes=((3, 5),))
-
-
-def target(*objects):
-    """(cx, cy, w, h, label) ... as the targets of one image."""
-    return {
-        "boxes": torch.tensor([o[:4] for o in objects], dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor([int(o[4]) for o in objects], dtype=torch.int64),
-        "difficult": torch.zeros(len(objects), dtype=torch.bool),
-    }
 
 
 @pytest.fixture(params=head_names())

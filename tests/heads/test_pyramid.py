@@ -7,22 +7,7 @@ from frostbox.errors import SettingsError
 from frostbox.heads import FeatureSpec, create_head
 from frostbox.heads.pyramid import _decode, _points
 from frostbox.losses import DENSE_LOSSES
-
-SPEC = FeatureSpec((8, 16, 32), (6, 8, 10), ((8, 12), (4, 6), (2, 3)))
-
-
-def maps(batch=2, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    shapes = zip(SPEC.channels, SPEC.sizes, strict=True)
-    return [torch.randn(batch, c, *s, generator=g) for c, s in shapes]
-
-
-def target(*objects):
-    return {
-        "boxes": torch.tensor([o[:4] for o in objects], dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor([int(o[4]) for o in objects], dtype=torch.int64),
-        "difficult": torch.zeros(len(objects), dtype=torch.bool),
-    }
+from tests.heads.scenes import SPEC, maps, target
 
 
 def test_points_are_the_centres_of_the_cells():

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from frostbox.boxes import decode_offsets, encode_offsets
@@ -32,7 +31,7 @@ from frostbox.heads import (
     check_types,
 )
 from frostbox.heads.assignment import Matches, match_anchors, padded
-from frostbox.heads.neck import lateral, separable
+from frostbox.heads.neck import TopDown, separable
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
 
 _NEGATIVES = 3  # background anchors that learn, for each that has an object (SSD, section 2.2)
@@ -163,12 +162,6 @@ class AnchorsHead(Head):
         self.register_buffer(
             "_sizes", torch.tensor(shapes).view(levels, self.per_cell, 2), persistent=False
         )
-        self.lateral = nn.ModuleList(
-            lateral(channels, width, settings.dropout) for channels in features.channels
-        )
-
-        def blocks(count: int) -> nn.Sequential:
-            return nn.Sequential(*[separable(width, settings.kernel) for _ in range(count)])
 
         def predictions(count: int) -> nn.ModuleList:
             layers = [nn.Conv2d(width, self.per_cell * count, 1) for _ in range(levels)]
@@ -177,8 +170,12 @@ class AnchorsHead(Head):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             return nn.ModuleList(layers)
 
-        self.merge = nn.ModuleList(blocks(1) for _ in range(levels))
-        self.branches = nn.ModuleList(blocks(settings.depth) for _ in range(levels))
+        self.neck = TopDown(
+            features.channels, width, [1] * levels, settings.kernel, settings.dropout
+        )
+        self.branches = nn.ModuleList(
+            separable(width, settings.kernel, settings.depth) for _ in range(levels)
+        )
         self.offsets = predictions(4)
         self.class_logits = predictions(num_classes + 1)
         prior = _PRIORS[settings.class_loss]
@@ -201,12 +198,7 @@ class AnchorsHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """Offsets and logits of every anchor, for maps of any size."""
-        levels = [adapt(m) for adapt, m in zip(self.lateral, features, strict=True)]
-        maps: list[Tensor] = []
-        for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
-            if maps:
-                level = level + F.interpolate(maps[0], size=level.shape[-2:], mode="nearest")
-            maps.insert(0, merge(level))
+        maps = self.neck(features)
         offsets: list[Tensor] = []
         logits: list[Tensor] = []
         for k, m in enumerate(maps):

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
-def lateral(channels: int, width: int, dropout: float) -> nn.Sequential:
+class TopDown(nn.Module):
+    """Frozen maps, finest first, to maps of one width that know what the coarser ones saw.
+
+    The top-down path of feature pyramid networks (Lin et al., CVPR 2017): each map takes the next
+    coarser one, enlarged, and goes through its blocks.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int,
+        blocks: Sequence[int],
+        kernel: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(_lateral(c, width, dropout) for c in channels)
+        self.merge = nn.ModuleList(separable(width, kernel, count) for count in blocks)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, width, rows, columns) of the same sizes as `features`."""
+        levels = [adapt(m) for adapt, m in zip(self.lateral, features, strict=True)]
+        maps: list[Tensor] = []
+        for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
+            if maps:
+                level = level + F.interpolate(maps[0], size=level.shape[-2:], mode="nearest")
+            maps.insert(0, merge(level))
+        return maps
+
+
+def _lateral(channels: int, width: int, dropout: float) -> nn.Sequential:
     """A frozen map brought to the neck's width.
 
     Frozen features come in any scale: the first norm has no learned parameters. The dropout takes
@@ -20,12 +53,16 @@ def lateral(channels: int, width: int, dropout: float) -> nn.Sequential:
     )
 
 
-def separable(width: int, kernel: int) -> nn.Sequential:
-    """Depthwise convolution, then pointwise."""
-    return nn.Sequential(
-        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
-        nn.BatchNorm2d(width),
-        nn.Conv2d(width, width, 1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )
+def separable(width: int, kernel: int, count: int) -> nn.Sequential:
+    """`count` times a depthwise convolution, then a pointwise one."""
+
+    def block() -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+    return nn.Sequential(*[block() for _ in range(count)])

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from frostbox.errors import SettingsError
@@ -35,7 +34,7 @@ from frostbox.heads import (
     check_types,
 )
 from frostbox.heads.assignment import padded, task_aligned
-from frostbox.heads.neck import lateral, separable
+from frostbox.heads.neck import TopDown, separable
 from frostbox.losses import BOX_LOSSES, DENSE_LOSSES, box_loss, dense_class_loss, pair_iou
 
 _PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
@@ -103,19 +102,20 @@ class PyramidHead(Head):
         self.settings = settings
         self.num_classes = num_classes
         width = settings.width
-        self.lateral = nn.ModuleList(
-            lateral(channels, width, settings.dropout) for channels in features.channels
-        )
         self.context = nn.Linear(width, width)
 
-        def blocks(level: int, count: int) -> nn.Sequential:
-            fewer = 1 if level == 0 else max(1, count)
-            return nn.Sequential(*[separable(width, settings.kernel) for _ in range(fewer)])
+        def counts(coarse: int) -> list[int]:
+            return [1] + [max(1, coarse)] * (len(features.strides) - 1)
 
-        levels, depth = range(len(features.strides)), settings.depth
-        self.merge = nn.ModuleList(blocks(level, depth - 1) for level in levels)
-        self.class_branches = nn.ModuleList(blocks(level, depth) for level in levels)
-        self.box_branches = nn.ModuleList(blocks(level, depth) for level in levels)
+        def branches() -> nn.ModuleList:
+            return nn.ModuleList(
+                separable(width, settings.kernel, count) for count in counts(settings.depth)
+            )
+
+        self.neck = TopDown(
+            features.channels, width, counts(settings.depth - 1), settings.kernel, settings.dropout
+        )
+        self.class_branches, self.box_branches = branches(), branches()
         self.class_logits = nn.Conv2d(width, num_classes, 1)
         self.distances = nn.Conv2d(width, 4, 1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
@@ -136,12 +136,7 @@ class PyramidHead(Head):
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """Boxes and logits of every point, for maps of any size."""
-        levels = [adapt(m) for adapt, m in zip(self.lateral, features, strict=True)]
-        maps: list[Tensor] = []
-        for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
-            if maps:
-                level = level + F.interpolate(maps[0], size=level.shape[-2:], mode="nearest")
-            maps.insert(0, merge(level))
+        maps = self.neck(features)
         context = self.context(maps[-1].mean((2, 3)))[:, :, None, None]
         boxes, logits = [], []
         for k, m in enumerate(maps):
