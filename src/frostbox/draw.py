@@ -359,7 +359,7 @@ def _plot_image_sizes(stats: Statistics, where: str) -> Figure:
     ax.grid(axis="y", alpha=0.3)
     ax.set(xlabel="pixels", ylabel="images")
     ax.set_title(f"{where}: width and height of the images", loc="left")
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)  # above the bars
     return figure
 
 
