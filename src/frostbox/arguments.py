@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from frostbox.errors import SettingsError
@@ -27,6 +28,21 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
+_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600}
+
+
+def parse_time(text: str | None) -> float | None:
+    """'10min', '2h', '90s' or '1h30min' as seconds; None for nothing."""
+    if text is None:
+        return None
+    compact = text.replace(" ", "").lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)(sec|s|min|m|h)", compact)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not seconds or "".join(number + unit for number, unit in parts) != compact:
+        raise SettingsError(f"budget is '{text}': give a time such as 10min, 2h or 1h30min")
+    return seconds
+
+
 def parse_counts(text: str, name: str) -> tuple[int, ...]:
     """'8,16,32' as a tuple; `name` is that of the option."""
     try:
@@ -38,11 +54,14 @@ def parse_counts(text: str, name: str) -> tuple[int, ...]:
     return counts
 
 
-def parse_nms(text: str | None, suppression: str | None = None) -> dict[str, float | str | None]:
-    """The settings of suppression that are given: {} for the model's own."""
+Suppressing = dict[str, float | str | bool | None]
+
+
+def parse_nms(text: str | None, suppression: str | None = None, flip: bool = False) -> Suppressing:
+    """The settings of what is suppressed that are given: {} for the model's own."""
+    chosen: Suppressing = {"flip": True} if flip else {}
     if "none" in (text, suppression):
-        return {"nms": None}
-    chosen: dict[str, float | str | None] = {}
+        return {**chosen, "nms": None}
     if suppression is not None:
         chosen["suppression"] = suppression
     if text is None:

@@ -130,6 +130,10 @@ def select(
     num_classes = scores.shape[1]
     flat = scores.flatten()
     candidates = (scores >= threshold).flatten().nonzero().squeeze(1)
+    if len(candidates) > max_candidates:
+        # Only what can be among the best is sorted: an order of all takes longer than the rest.
+        reached = flat[candidates]
+        candidates = candidates[reached >= reached.topk(max_candidates, sorted=False)[0].min()]
     order = flat[candidates].argsort(descending=True, stable=True)[:max_candidates]
     candidates = candidates[order]
     labels = candidates % num_classes

@@ -32,10 +32,20 @@ class MetricsFile(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
+        self._validated = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the epoch: Lightning keeps the figures of an earlier one where there are none."""
+        self._validated = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Rewrite the file with the epoch that just ended."""
-        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        fresh = self._validated == trainer.current_epoch
+        values = {
+            k: float(v)
+            for k, v in trainer.callback_metrics.items()
+            if fresh or not k.startswith("val_")
+        }
         self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         partial = self.path.with_suffix(".tmp")
@@ -52,6 +62,19 @@ class MetricsFile(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The rows of the interrupted run."""
         self.rows = state_dict["rows"]
+
+
+class ValidateEvery(Callback):
+    """Validate every so many epochs, counted back from the last one."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set Lightning's own interval so that this epoch is validated, or is not."""
+        number = trainer.current_epoch + 1
+        due = ((trainer.max_epochs or 0) - number) % self.epochs == 0
+        trainer.check_val_every_n_epoch = number if due else number + 1
 
 
 class ShowProgress(Callback):

@@ -16,10 +16,11 @@ from torch import Tensor
 from frostbox._version import __version__
 from frostbox.errors import CheckpointError, NotFoundError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Written into every file. A reader accepts its own version and older ones, and says of a newer
 one that frostbox must be upgraded. Version 2 added thresholds of classes and the temperature of
-scores; a file of version 1 lacks them and gets the defaults."""
+scores, version 3 thawed backbones and the pyramid head's strides and bins; an older file lacks them
+and gets the defaults."""
 
 
 def detector_file(path: Path) -> Path:

@@ -13,9 +13,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from frostbox import cli_cache
+from frostbox import cli_cache, cli_train
 from frostbox._version import __version__
-from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_options, parse_size
+from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_size
 from frostbox.cli_shared import (
     VIEWS_HELP,
     Backbone,
@@ -23,6 +23,7 @@ from frostbox.cli_shared import (
     Classes,
     Data,
     Device,
+    Flip,
     Json,
     Model,
     Nms,
@@ -150,7 +151,7 @@ def extract(
     strict: Strict = False,
 ) -> None:
     """Run the frozen backbone over the photos once and keep its features."""
-    from frostbox.pipeline import extract_features
+    from frostbox.extraction import extract_features
 
     cache = extract_features(
         data,
@@ -173,100 +174,7 @@ def extract(
     )
 
 
-@app.command()
-def train(
-    data: Data,
-    head: Annotated[
-        str | None, typer.Option(help="pyramid, anchors, grid or single.", show_default="pyramid")
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="efficientnet_lite0|1|2, or a torchvision or timm name.",
-            show_default="efficientnet_lite0",
-        ),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            help="Network input in pixels: 320, or WIDTHxHEIGHT.",
-            show_default="320; 224 for grid and single",
-        ),
-    ] = None,
-    train_split: Annotated[
-        str | None, typer.Option(help="Images to learn from.", show_default="train")
-    ] = None,
-    val_split: Annotated[
-        str | None,
-        typer.Option(help="Images that choose the best weights, or none.", show_default="val"),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="RUN", help="Folder of the run.", show_default="runs/NAME-HEAD"
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed and machine, same weights.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without gain; 0 never.")
-    ] = None,
-    views: Annotated[int | None, typer.Option(help=VIEWS_HELP)] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for cached features.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="auto, random:SEED, or a local file.", show_default="auto")
-    ] = None,
-    resize: Annotated[
-        str | None, typer.Option(help="shrink, crop or letterbox.", show_default="shrink")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
-    ] = None,
-    difficult: Annotated[
-        bool | None,
-        typer.Option("--difficult/--no-difficult", help="Learn from difficult objects."),
-    ] = None,
-    empty: Annotated[
-        bool | None,
-        typer.Option("--empty/--no-empty", help="Learn from images without objects."),
-    ] = None,
-    classes: Classes = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the head; repeat for more."),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Replay a run's settings.json.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in RUN.")] = False,
-    strict: Annotated[
-        bool | None, typer.Option("--strict", help="A broken photo is an error, not skipped.")
-    ] = None,
-) -> None:
-    """Train a detector. Features are extracted first where no matching cache exists."""
-    from frostbox import reporting
-    from frostbox.pipeline import train_run
-
-    given = {
-        "head": head, "backbone": backbone, "weights": weights, "resize": resize, "views": views,
-        "train_split": train_split, "val_split": val_split, "epochs": epochs, "lr": lr,
-        "batch_size": batch_size, "seed": seed, "patience": patience, "device": device,
-        "difficult": difficult, "empty": empty, "strict": strict, "classes": parse_names(classes),
-        "size": parse_size(size) if size is not None else None, **parse_options(option or []),
-    }  # fmt: skip
-    trained = train_run(
-        data,
-        out=out,
-        cache=cache,
-        resume=resume,
-        overwrite=overwrite,
-        config=config,
-        **{k: v for k, v in given.items() if v is not None},
-    )
-    reporting.print_trained(trained)
+app.command()(cli_train.train)
 
 
 @app.command()
@@ -283,6 +191,7 @@ def evaluate(
     classes: Classes = None,
     nms: Nms = None,
     suppression: Suppression = None,
+    flip: Flip = False,
     score: Score = None,
     device: Device = "auto",
     strict: Strict = False,
@@ -293,8 +202,8 @@ def evaluate(
 
     result = evaluate_model(
         model, data, split, bootstrap=bootstrap, report=report, save_predictions=save_predictions,
-        classes=parse_names(classes), nms=parse_nms(nms, suppression), score=score, device=device,
-        strict=strict,
+        classes=parse_names(classes), nms=parse_nms(nms, suppression, flip), score=score,
+        device=device, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_evaluation(result)
@@ -337,6 +246,7 @@ def predict(
     threshold: Threshold = None,
     nms: Nms = None,
     suppression: Suppression = None,
+    flip: Flip = False,
     score: Score = None,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Scores as probabilities, by val's temperature.")
@@ -353,8 +263,8 @@ def predict(
     if out is None and json_file is None:
         out = Path("predictions")
     found = predict_images(
-        model, images, threshold=threshold, nms=parse_nms(nms, suppression), score=score, out=out,
-        device=device, calibrated=calibrated, strict=strict,
+        model, images, threshold=threshold, nms=parse_nms(nms, suppression, flip), score=score,
+        out=out, device=device, calibrated=calibrated, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_predictions(found)

@@ -65,6 +65,9 @@ Suppression = Annotated[
         show_default="nms",
     ),
 ]
+Flip = Annotated[
+    bool, typer.Option("--flip", help="Predict on the mirrored picture too: twice the time.")
+]
 VIEWS_HELP = (
     "Views of each image, 1 to 16: as it is, mirrored, then zoomed in and out by turns, recoloured."
 )

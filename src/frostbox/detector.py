@@ -18,7 +18,6 @@ from typing import Any, Self, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -27,15 +26,14 @@ from frostbox import backbones
 from frostbox._version import __version__
 from frostbox.checkpoint import FORMAT_VERSION, detector_file, read_file, under, weights_origin
 from frostbox.data.annotations import ImageAnnotation
-from frostbox.data.photos import read_image, rgb_array
 from frostbox.data.transforms import Geometry, apply_image, geometry
 from frostbox.detections import Detections
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
 from frostbox.features.engine import Engine, create_engine
-from frostbox.heads import FeatureSpec, Head, create_head, settings_of
+from frostbox.heads import FeatureSpec, Head, Raw, create_head, settings_of
 from frostbox.selection import Selection
+from frostbox.sources import Source, pixels
 
-Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
 _LOG = logging.getLogger("frostbox")
 _BATCH = 16
 _FEW = 8  # below this many pictures, compiling a faster engine costs more than it saves
@@ -85,8 +83,13 @@ class Detector(nn.Module):
 
     def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The same from the backbone's feature maps, of any float type."""
+        return self.head.decode(self.raw(maps))
+
+    def raw(self, maps: Sequence[Tensor]) -> Raw:
+        """The head's raw outputs for the backbone's feature maps, of any float type."""
         last = [m.float().contiguous(memory_format=torch.channels_last) for m in maps]
-        return self.head.decode(self.head(last))
+        found: Raw = self.head(last)
+        return found
 
     @overload
     def predict(self, images: Sequence[Source], **selection: Any) -> list[Detections]: ...
@@ -128,7 +131,7 @@ class Detector(nn.Module):
             The position in `images`, and what was found there.
         """
         chosen = self.settings.selection.changed(**selection)
-        for rows, maps, geometries in self.feature_stream(images, skip=skip):
+        for rows, maps, geometries in self.feature_stream(images, skip=skip, flip=chosen.flip):
             yield from zip(rows, self.detections(maps, geometries, chosen), strict=True)
 
     @torch.inference_mode()
@@ -136,7 +139,27 @@ class Detector(nn.Module):
         self, maps: Sequence[Tensor], geometries: Sequence[Geometry], selection: Selection
     ) -> list[Detections]:
         """Detections of a batch of feature maps, in pixels of the original images."""
-        dense_boxes, dense_scores = (t.cpu() for t in self.decode(maps))
+        return self.select(self.raw(maps), geometries, selection)
+
+    @torch.inference_mode()
+    def select(
+        self, raw: Raw, geometries: Sequence[Geometry], selection: Selection
+    ) -> list[Detections]:
+        """Detections out of the head's raw outputs, in pixels of the original images.
+
+        Args:
+            raw: of B pictures; with `selection.flip` of 2 B, the second half mirrored.
+            geometries: of the B pictures.
+        """
+        dense_boxes, dense_scores = (t.cpu() for t in self.head.decode(raw))
+        if selection.flip:
+            # A mirrored picture's boxes are more boxes of the picture.
+            straight, mirrored = dense_boxes.chunk(2)
+            mirrored = torch.stack(
+                (1 - mirrored[..., 2], mirrored[..., 1], 1 - mirrored[..., 0], mirrored[..., 3]), -1
+            )
+            dense_boxes = torch.cat((straight, mirrored), 1)
+            dense_scores = torch.cat(dense_scores.chunk(2), 1)
         found = []
         for boxes, scores, g in zip(dense_boxes, dense_scores, geometries, strict=True):
             kept, score, label = selection.choose(boxes, scores)
@@ -152,12 +175,13 @@ class Detector(nn.Module):
         return found
 
     def feature_stream(
-        self, images: Sequence[Source], *, skip: bool = False
+        self, images: Sequence[Source], *, skip: bool = False, flip: bool = False
     ) -> Iterator[tuple[list[int], list[Tensor], list[Geometry]]]:
         """Batches of the backbone's maps, in order.
 
         Args:
             skip: leave out a picture that cannot be decoded, with a warning that names it.
+            flip: the maps of the pictures are followed by those of the mirrored pictures.
 
         Yields:
             Positions in `images`, the maps, and the geometry of each picture.
@@ -192,15 +216,16 @@ class Detector(nn.Module):
                 pictures, geometries = zip(*ready, strict=True)
                 if self.settings.resize == "none":  # every picture has a size of its own
                     for k, (picture, g) in zip(rows, ready, strict=True):
-                        yield [k], self._run(picture[None], many=False), [g]
+                        yield [k], self._run(_both(picture[None], flip), many=False), [g]
                 else:
                     many = len(images) >= _FEW
-                    yield rows, self._run(torch.stack(pictures), many), list(geometries)
+                    batch = _both(torch.stack(pictures), flip)
+                    yield rows, self._run(batch, many), list(geometries)
             if first_broken is not None and not good:
                 raise first_broken
 
     def _prepare(self, source: Source) -> tuple[Tensor, Geometry]:
-        image = _to_tensor(source)
+        image = pixels(source)
         size = (image.shape[2], image.shape[1])
         g = geometry(self.settings.resize, size, self.settings.size)
         return apply_image(image, g), g
@@ -246,8 +271,16 @@ class Detector(nn.Module):
         Args:
             head_only: leave the backbone's weights out; `load` then fetches them by name and
                 refuses others than these.
+
+        Raises:
+            SettingsError: `head_only` for a thawed backbone, whose weights are nowhere else.
         """
         path = Path(path)
+        if head_only and self.backbone.thawed:
+            raise SettingsError(
+                "the backbone was thawed: its weights are in no package, so the detector's file "
+                "must hold them; save it without head_only"
+            )
         tensors = {f"head.{k}": v for k, v in self.head.state_dict().items()}
         if not head_only:
             tensors |= {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
@@ -260,6 +293,7 @@ class Detector(nn.Module):
                 "strides": b.strides,
                 "weights": b.weights,
                 "weights_hash": b.weights_hash,
+                "thawed": b.thawed,
                 "included": not head_only,
             },
             "head": {"name": self.head_name, "settings": settings_of(self.head)},
@@ -310,6 +344,7 @@ class Detector(nn.Module):
             if included:
                 backbone.load_state_dict(under(tensors, "backbone."))
                 backbone.weights = info["weights"]
+                backbone.thawed = info.get("thawed", False)
             size = tuple(header["preprocessing"]["size"])
             spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
             head = create_head(
@@ -336,30 +371,5 @@ class Detector(nn.Module):
         return cls(backbone, head, header["head"]["name"], settings)
 
 
-def _to_tensor(source: Source) -> Tensor:
-    """Any accepted picture as uint8 (3, H, W), RGB."""
-    if isinstance(source, ImageAnnotation):
-        if source.photo is None:
-            raise NotFoundError(f"{source.image_id} has no photo: there is nothing to predict on")
-        return read_image(source.photo, exif=source.exif)
-    if isinstance(source, (str, Path)):
-        return read_image(source)
-    if isinstance(source, Image.Image):
-        return torch.from_numpy(rgb_array(source, "the PIL image")).permute(2, 0, 1)
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3):
-            raise SettingsError(
-                f"an array of {source.dtype} {source.shape} is no image: "
-                "give uint8 of shape (height, width, 3), RGB"
-            )
-        return torch.from_numpy(np.array(Image.fromarray(source).convert("RGB"))).permute(2, 0, 1)
-    if isinstance(source, Tensor) and source.ndim == 3 and source.shape[0] == 3:
-        if source.dtype == torch.uint8:
-            return source.cpu()
-        if source.is_floating_point():
-            return (source.cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
-    what = f"{source.dtype} {tuple(source.shape)}" if isinstance(source, Tensor) else repr(source)
-    raise SettingsError(
-        f"{what} is no image: give a path, a PIL image, a uint8 array (height, width, 3), or a "
-        "tensor (3, height, width) of uint8 or of floats in [0, 1]"
-    )
+def _both(pictures: Tensor, flip: bool) -> Tensor:
+    return torch.cat((pictures, pictures.flip(3))) if flip else pictures

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from frostbox.backbones.stages import Stages
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.data.targets import targets
 from frostbox.detections import Detections
 from frostbox.detector import Detector
 from frostbox.errors import DataError
 from frostbox.features.cache import FeatureCache
+from frostbox.heads import Raw
 from frostbox.metrics import voc
 from frostbox.metrics.calibration import fit_temperature, outcomes
 from frostbox.progress import Progress
@@ -54,19 +56,36 @@ def ap_selection(detector: Detector) -> Selection:
     )
 
 
-def predict_cache(detector: Detector, cache: FeatureCache, dataset: DetectionSet) -> Predictions:
-    """Predict from the first view of each cached image."""
+@torch.inference_mode()
+def predict_cache(
+    detector: Detector,
+    cache: FeatureCache,
+    dataset: DetectionSet,
+    stages: Stages | None = None,
+    limit: int | None = None,
+) -> Predictions:
+    """Predict from the first view of each cached image.
+
+    Args:
+        limit: only the first so many images.
+        stages: those of the detector's backbone that were thawed, of whose maps the cache is stale;
+            the photo may not be below them.
+    """
     by_id = {image.image_id: image for image in dataset.images}
-    images = tuple(by_id[image_id] for image_id in cache.ids)
-    selection = ap_selection(detector)
+    images = tuple(by_id[image_id] for image_id in cache.ids[:limit])
+    selection = ap_selection(detector).changed(flip=False)  # photos are not at hand
     found: list[Detections] = []
     figures = _Figures(detector, dataset)
+    strides = None if stages is None else stages.reads
     for start in range(0, len(images), _BATCH):
         part = range(start, min(start + _BATCH, len(images)))
-        maps = [m.float() for m in cache.read([(i, 0) for i in part])]
+        maps = [m.float() for m in cache.read([(i, 0) for i in part], strides)]
+        if stages is not None:
+            maps = stages([m.contiguous(memory_format=torch.channels_last) for m in maps])
         geometries = [cache.geometry(i, 0) for i in part]
-        found += detector.detections(maps, geometries, selection)
-        figures.add(maps, [images[i] for i in part], geometries)
+        raw = detector.raw(maps)
+        found += detector.select(raw, geometries, selection)
+        figures.add(raw, [images[i] for i in part], geometries)
     return Predictions(images, found, figures.means())
 
 
@@ -96,11 +115,13 @@ def predict_photos(
     figures = _Figures(detector, dataset)
     found: list[Detections] = []
     read: list[ImageAnnotation] = []
-    for rows, maps, geometries in detector.feature_stream(images, skip=not strict):
+    stream = detector.feature_stream(images, skip=not strict, flip=selection.flip)
+    for rows, maps, geometries in stream:
         part = [images[row] for row in rows]
         read += part
-        found += detector.detections(maps, geometries, selection)
-        figures.add(maps, part, geometries)
+        raw = detector.raw(maps)
+        found += detector.select(raw, geometries, selection)
+        figures.add({k: v[: len(part)] for k, v in raw.items()}, part, geometries)
         if progress is not None:
             progress.update(rows[-1] + 1)
     if progress is not None:
@@ -118,7 +139,7 @@ class _Figures:
     @torch.inference_mode()
     def add(
         self,
-        maps: Sequence[torch.Tensor],
+        raw: Raw,
         images: Sequence[ImageAnnotation],
         geometries: Sequence[Any],
     ) -> None:
@@ -126,7 +147,6 @@ class _Figures:
         encoded = head.encode(
             [targets(i, self.dataset, g) for i, g in zip(images, geometries, strict=True)]
         )
-        raw = head([m.float() for m in maps])
         device = next(iter(raw.values())).device
         encoded = {k: t.to(device) for k, t in encoded.items()}
         for name, values in head.metrics(raw, encoded).items():

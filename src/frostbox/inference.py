@@ -44,7 +44,7 @@ def judge(
     split: str = "val",
     *,
     classes: tuple[str, ...] | None = None,
-    nms: Mapping[str, float | str | None] | None = None,
+    nms: Mapping[str, Any] | None = None,
     score: str | None = None,
     device: str = "auto",
     strict: bool = False,
@@ -54,7 +54,8 @@ def judge(
 
     Args:
         classes: names in label order, for a file; a detector brings its own.
-        nms: "nms" (IoU or None) and "suppression" in place of the detector's own; {} for its own.
+        nms: "nms" (IoU or None), "suppression" and "flip" in place of the detector's own; {} for
+            its own.
         score: "product" or "objectness", for a head that has the choice.
         strict: a broken photo is an error, not left out and counted.
     """
@@ -63,7 +64,10 @@ def judge(
 
 
 def _opened(
-    model: str | Path, nms: Mapping[str, float | str | None] | None, score: str | None, device: str
+    model: str | Path,
+    nms: Mapping[str, Any] | None,
+    score: str | None,
+    device: str,
 ) -> Detector | None:
     """The detector, or None for a file of predictions, which must exist."""
     if not _holds_predictions(model):
@@ -158,7 +162,7 @@ def compare(
     bootstrap: int = 1000,
     seed: int = 0,
     classes: tuple[str, ...] | None = None,
-    nms: Mapping[str, float | str | None] | None = None,
+    nms: Mapping[str, Any] | None = None,
     device: str = "auto",
     strict: bool = False,
     console: Console | None = None,
@@ -215,7 +219,7 @@ def predict(
     images: Sequence[str | Path],
     *,
     threshold: float | None = None,
-    nms: Mapping[str, float | str | None] | None = None,
+    nms: Mapping[str, Any] | None = None,
     score: str | None = None,
     calibrated: bool = False,
     out: str | Path | None = None,

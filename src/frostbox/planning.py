@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from frostbox.backbones import Backbone
+from frostbox.backbones.stages import Stages
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.views import View
 from frostbox.errors import FrostboxError, SettingsError
@@ -20,12 +21,14 @@ from frostbox.features.extract import images_per_shard
 from frostbox.features.index import views_for
 from frostbox.features.shards import load_views
 from frostbox.heads import FeatureSpec, Head
-from frostbox.training import FitSettings, run_head, uses_bf16
+from frostbox.steps import run_head, uses_bf16
+from frostbox.training import FitSettings, Samples, ViewSampler
 from frostbox.units import seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
 _TIMED_IMAGES = 48
-_TIMED_STEPS = 3
+_WARM, _TIMED = 2, 5  # steps; the first ones compile and allocate
+_STEP_OVERHEAD = 1.05  # logging, averaging of weights, checkpoints
 
 
 @dataclass(frozen=True)
@@ -111,46 +114,83 @@ def _load_seconds(
 
 
 def estimate_training(
-    head: Head, spec: FeatureSpec, images: int, settings: FitSettings
+    head: Head,
+    train: Samples,
+    settings: FitSettings,
+    stages: Stages | None = None,
+    device: str = "cpu",
 ) -> Estimate:
-    """Time and memory to fit the head, from a few steps on zeros; the head is left as it was."""
-    state = {k: v.clone() for k, v in head.state_dict().items()}
-    batch = min(settings.batch_size, max(images, 2))
-    maps = [
-        torch.zeros(batch, channels, rows, columns)
-        for channels, (rows, columns) in zip(spec.channels, spec.sizes, strict=True)
-    ]
-    target = {
-        "boxes": torch.tensor([[0.5, 0.5, 0.4, 0.4]]),
-        "labels": torch.zeros(1, dtype=torch.int64),
-        "difficult": torch.zeros(1, dtype=torch.bool),
-    }
-    encoded = head.encode([target] * batch)
-    bf16 = uses_bf16(settings.precision, "cpu")
-    optimizer = torch.optim.SGD(head.parameters(), lr=0.0)
-    head.train()
-    seconds = []
-    with torch.random.fork_rng(devices=[]):
-        for _ in range(_TIMED_STEPS + 1):
-            started = time.perf_counter()
-            optimizer.zero_grad()
-            losses = head.loss(run_head(head, maps, bf16), encoded)
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            seconds.append(time.perf_counter() - started)
-    head.load_state_dict(state)
-    for parameter in head.parameters():
-        parameter.grad = None
-    step = sorted(seconds[1:])[len(seconds[1:]) // 2]
-    weights = sum(p.numel() for p in head.parameters())
+    """Time and memory to fit the head, and stages below it, from a few real steps.
+
+    The weights are left as they were.
+    """
+    batch = min(settings.batch_size, max(len(train), 2))
+    step, _ = time_steps(head, train, settings, stages, device)
+    parts = [head] if stages is None else [head, stages]
+    weights = sum(p.numel() for part in parts for p in part.parameters())
+    images = min(settings.epoch_images, len(train)) or len(train)
     steps = settings.epochs * -(-images // batch)
+    maps = sum(m.nbytes for m in train.__getitems__([(0, 0)])[0])
     return Estimate(
         what=f"training {weights / 1e6:.2f} M weights for {settings.epochs} epochs",
         seconds=steps * step,
         disk_bytes=weights * 4 * 8,  # best.ckpt, last.ckpt with AdamW's state, best.safetensors
         # Weights, gradients and AdamW's two moments; activations of about three batches.
-        memory_bytes=resident_bytes() + 16 * weights + 3 * 2 * batch * feature_bytes(spec),
-        note=f"measured: {step * 1000:.0f} ms for a step of {batch} images on the CPU",
+        memory_bytes=resident_bytes() + 16 * weights + 3 * 2 * batch * maps,
+        note=f"measured: {step * 1000:.0f} ms for a step of {batch} images on {device}",
+    )
+
+
+def time_steps(
+    head: Head,
+    train: Samples,
+    settings: FitSettings,
+    stages: Stages | None,
+    device: str,
+) -> tuple[float, float]:
+    """Seconds of a step, and of its forward pass, on real batches; the weights stay as they are."""
+    parts = [head] if stages is None else [head, stages]
+    states = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
+    for part in parts:
+        part.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if stages is not None:
+        stages.thaw()
+    bf16 = uses_bf16(settings.precision, device)
+    learned = [p for part in parts for p in part.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=0.0)
+    size = min(settings.batch_size, len(train))
+    rows = list(ViewSampler(range(len(train)), train.views, settings.seed))
+    head.train()
+    whole, forward = [], []
+    with torch.random.fork_rng(devices=[]):
+        for k in range(_WARM + _TIMED):
+            started = time.perf_counter()
+            first = k * size % max(1, len(rows) - size + 1)
+            maps, encoded = train.__getitems__(rows[first : first + size])
+            maps = [m.to(device) for m in maps]
+            encoded = {name: t.to(device) for name, t in encoded.items()}
+            losses = head.loss(run_head(head, maps, bf16, stages), encoded)
+            total = torch.stack(list(losses.values())).sum()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            forward.append(time.perf_counter() - started)
+            optimizer.zero_grad()
+            total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            whole.append(time.perf_counter() - started)
+    for part, state in zip(parts, states, strict=True):
+        part.load_state_dict(state)
+        part.cpu()
+    for parameter in learned:
+        parameter.grad = None
+    if stages is not None:
+        stages.freeze()
+    scale = settings.batch_size / size
+    return (
+        _STEP_OVERHEAD * scale * sorted(whole[_WARM:])[_TIMED // 2],
+        scale * sorted(forward[_WARM:])[_TIMED // 2],
     )
 
 

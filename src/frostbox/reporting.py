@@ -283,9 +283,11 @@ def print_trained(trained: Trained) -> None:
             f"scores divided by temperature {scaled['temperature']:.2f} (predict --calibrated): "
             f"calibration error {scaled['ece_before']:.3f} before, {scaled['ece_after']:.3f} after"
         )
-    fit = summary["fit"]
-    kept = f"best of {fit['epochs_run']} epochs: {fit['best_epoch'] + 1}"
-    console.print(kept if measured is not None else f"final weights of {fit['epochs_run']} epochs")
+    for phase, fit in (("", summary["fit"]), (" with thawed stages", summary["thaw"])):
+        if fit is not None:
+            kept = f"best of {fit['epochs_run']} epochs{phase}: {fit['best_epoch'] + 1}"
+            final = f"final weights of {fit['epochs_run']} epochs{phase}"
+            console.print(kept if measured is not None else final)
     spent = ", ".join(f"{k} {seconds_text(v)}" for k, v in summary["seconds"].items())
     console.print(f"time: {spent}")
     console.print(f"detector: {trained.run / 'best.safetensors'}")

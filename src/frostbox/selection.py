@@ -28,6 +28,7 @@ class Selection:
         calibrated: divide the scores' logits by the temperature; `threshold` then refers to the
             calibrated scores.
         suppression: nms, agnostic, soft-linear, soft-gaussian or wbf: see `suppression.suppress`.
+        flip: predict on the mirrored picture too; its boxes are added before the suppression.
     """
 
     threshold: float = 0.2
@@ -37,6 +38,7 @@ class Selection:
     temperature: float | None = None
     calibrated: bool = False
     suppression: str = "nms"
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from frostbox.data.views import first_views
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.heads import check_types, head_class
+from frostbox.thawing import stage_count
 from frostbox.training import FitSettings
 
 SETTINGS_VERSION = 1
@@ -34,6 +35,10 @@ class TrainSettings:
         train_split, val_split: names of lists; "none" for val selects and measures nothing.
         classes: class names in label order; None to take the data set's.
         strict: a broken photo is an error, not skipped.
+        start: a detector whose weights are the start, or "" for none.
+        thaw: after the head, also train the last so many stages of the backbone ("1", ...), "all"
+            from the photo on, or "none". thaw_epochs, thaw_lr, thaw_epoch_images: of
+            that second phase, which otherwise follows `fit`.
         fit: see FitSettings.
     """
 
@@ -48,6 +53,11 @@ class TrainSettings:
     val_split: str = "val"
     classes: tuple[str, ...] | None = None
     strict: bool = False
+    start: str = ""
+    thaw: str = "none"
+    thaw_epochs: int = 6
+    thaw_lr: float = 1e-3
+    thaw_epoch_images: int = 0
     fit: FitSettings = field(default_factory=FitSettings)
 
     def __post_init__(self) -> None:
@@ -57,7 +67,21 @@ class TrainSettings:
                 f"resize is '{self.resize}': choose one of {', '.join(RESIZE_MODES)}"
             )
         first_views(self.views, fill=(0, 0, 0))
+        if self.thaw_epochs < 1:
+            raise SettingsError(f"thaw_epochs is {self.thaw_epochs}: it must be at least 1")
+        if not self.thaw_lr > 0:
+            raise SettingsError(f"thaw_lr is {self.thaw_lr}: it must be greater than 0")
+        stage_count(self.thaw, len(head_class(self.head).strides_for(self.head_settings)))
         head_class(self.head).Settings(**self.head_settings)  # says what is wrong before any work
+
+    def thaw_fit(self) -> FitSettings:
+        """Of the second phase."""
+        return replace(
+            self.fit,
+            epochs=self.thaw_epochs,
+            lr=self.thaw_lr,
+            epoch_images=self.thaw_epoch_images,
+        )
 
     @classmethod
     def create(cls, given: Mapping[str, Any]) -> TrainSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,21 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress
+from frostbox.backbones.stages import Stages
+from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress, ValidateEvery
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
-from frostbox.heads import Encoded, Head, Raw, check_choice, check_share, check_types
+from frostbox.heads import Head, check_choice, check_share, check_types
 from frostbox.progress import Progress
+from frostbox.steps import Batch, HeadModule, uses_bf16
 
-_FIGURES_EVERY = 10  # steps; figures of the training images are for people and cost time
+_VALIDATIONS = 4  # in a run, where their number is left open
 Row = tuple[int, int]
 """Image index and view index in a cache."""
-Batch = tuple[list[Tensor], Encoded]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FitSettings:
         lr: peak learning rate of AdamW, reached after `warmup` (share of all steps), then cosine.
         batch_size: images a step. weight_decay: of AdamW.
         seed: of weights, order, views and dropout. Same seed and machine, same weights.
-        patience: epochs without a better validation loss before the run ends; 0 for never.
+        patience: validations without a better loss before the run ends; 0 for never.
         difficult: train on objects marked difficult. empty: train on images without objects.
         device: auto, cpu, cuda or mps.
         precision: 32, bf16, or auto: bf16 where the device computes with it. Weights and losses are
@@ -51,6 +52,11 @@ class FitSettings:
         ema: decay of the exponential moving average of the weights that is validated and kept; 0
             for none. It warms up: after n steps it is at most (1 + n) / (10 + n).
         clip: largest norm of the gradient; 0 for no limit.
+        epoch_images: images in an epoch, drawn anew each time; 0 for all.
+        validate_every: epochs from one validation to the next; 0 for about four in a run. The last
+            epoch is always validated.
+        backbone_lr: peak learning rate of thawed stages as a share of `lr`. stage_decay: what each
+            stage before the last has of the share of the next.
     """
 
     epochs: int = 20
@@ -66,10 +72,16 @@ class FitSettings:
     precision: str = "auto"
     ema: float = 0.0
     clip: float = 0.0
+    epoch_images: int = 0
+    validate_every: int = 1
+    backbone_lr: float = 0.1
+    stage_decay: float = 0.5
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, low in (("epochs", 1), ("batch_size", 2), ("patience", 0)):
+        lowest = (("epochs", 1), ("batch_size", 2), ("patience", 0), ("validate_every", 0),
+                  ("epoch_images", 0))  # fmt: skip
+        for name, low in lowest:
             if getattr(self, name) < low:
                 raise SettingsError(f"{name} is {getattr(self, name)}: it must be at least {low}")
         if not self.lr > 0:
@@ -77,17 +89,53 @@ class FitSettings:
         check_choice(self, "device", ("auto", "cpu", "cuda", "mps"))
         check_choice(self, "precision", ("auto", "32", "bf16"))
         check_share(self, "ema")
+        for name in ("backbone_lr", "stage_decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}: it must be in (0, 1]")
         if self.clip < 0:
             raise SettingsError(f"clip is {self.clip}: it must be 0 (no limit) or more")
 
 
-class CachedViews(Dataset[Batch]):
-    """The samples of a cache: features from the map, targets encoded once for every view."""
+class Samples(Dataset[Batch]):
+    """What `fit` learns from: the samples of a cache, or photos (thawing.PhotoViews).
+
+    Attributes:
+        views: how many views of an image there are to choose from.
+        objects: how many objects each image has.
+    """
+
+    views: int
+    objects: list[int]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Images."""
+
+    @abstractmethod
+    def __getitems__(self, rows: Sequence[Row]) -> Batch:
+        """The batch of these rows: what run_head takes, and the encoded targets."""
+
+    def __getitem__(self, row: Row) -> Batch:
+        return self.__getitems__([row])
+
+
+class CachedViews(Samples):
+    """The samples of a cache: features from the map, targets encoded once for every view.
+
+    Args:
+        strides: of the maps that are read; None for all.
+    """
 
     def __init__(
-        self, cache: FeatureCache, dataset: DetectionSet, head: Head, *, difficult: bool = True
+        self,
+        cache: FeatureCache,
+        dataset: DetectionSet,
+        head: Head,
+        *,
+        difficult: bool = True,
+        strides: Sequence[int] | None = None,
     ) -> None:
-        self.cache = cache
+        self.cache, self.strides = cache, strides
         self.views = len(cache.views)
         images = {image.image_id: image for image in dataset.images}
         every = [
@@ -101,23 +149,25 @@ class CachedViews(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.cache.ids)
 
-    def __getitem__(self, row: Row) -> Batch:
-        return self.__getitems__([row])
-
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
         """The batch of these rows: float16 maps, and the encoded targets."""
         index = torch.tensor([i * self.views + v for i, v in rows])
-        return self.cache.read(rows), {k: t[index] for k, t in self.encoded.items()}
+        return self.cache.read(rows, self.strides), {k: t[index] for k, t in self.encoded.items()}
 
 
 class ViewSampler(Sampler[Row]):
-    """A new order and a new random view of each image in every epoch, by seed and epoch alone."""
+    """A new order and a new random view of each image in every epoch, by seed and epoch alone.
 
-    def __init__(self, images: Sequence[int], views: int, seed: int) -> None:
+    Args:
+        length: images in an epoch; 0 for all.
+    """
+
+    def __init__(self, images: Sequence[int], views: int, seed: int, length: int = 0) -> None:
         self.images, self.views, self.seed, self.epoch = images, views, seed, 0
+        self.length = min(length, len(images)) or len(images)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self.length
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer before each epoch."""
@@ -126,96 +176,9 @@ class ViewSampler(Sampler[Row]):
     def __iter__(self) -> Iterator[Row]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = torch.randperm(len(self.images), generator=generator).tolist()
+        order = order[: self.length]
         view = torch.randint(self.views, (len(order),), generator=generator).tolist()
         return iter([(self.images[k], v) for k, v in zip(order, view, strict=True)])
-
-
-def run_head(head: Head, maps: Sequence[Tensor], bf16: bool) -> Raw:
-    """The head on maps of any float type, channels last in memory; float32 comes out."""
-    kind = torch.bfloat16 if bf16 else torch.float32
-    maps = [m.to(kind).contiguous(memory_format=torch.channels_last) for m in maps]
-    with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=bf16):
-        raw = head(maps)
-    return {k: v.float() if v.is_floating_point() else v for k, v in raw.items()}
-
-
-def uses_bf16(precision: str, device: str) -> bool:
-    """Whether to compute with bfloat16 where 16 bits are enough.
-
-    "auto" is true on CUDA, and on CPUs that multiply bfloat16 (AVX-512 BF16, AMX); elsewhere it
-    would be emulated, and slow.
-    """
-    if precision != "auto":
-        return precision == "bf16"
-    if device == "cpu":
-        there = torch.cpu.get_capabilities()
-        return bool(there.get("avx512_bf16") or there.get("amx_bf16"))
-    return device == "cuda"
-
-
-class HeadModule(pl.LightningModule):
-    """One optimisation step and the validation figures of any head."""
-
-    def __init__(self, head: Head, settings: FitSettings, steps: int, *, bf16: bool) -> None:
-        super().__init__()
-        self.head, self.settings, self.steps, self.bf16 = head, settings, steps, bf16
-        self._sums: dict[str, list[Tensor]] = {}
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed by step, so that a resumed run draws the dropout of an uninterrupted one."""
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
-
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Encoded]:
-        maps, encoded = batch
-        raw = run_head(self.head, maps, self.bf16)
-        return self.head.loss(raw, encoded), raw, encoded
-
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        """The sum of the head's losses."""
-        losses, raw, encoded = self._losses(batch)
-        total = torch.stack(list(losses.values())).sum()
-        size = len(next(iter(encoded.values())))
-        values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
-        if index % _FIGURES_EVERY:
-            return total
-        with torch.no_grad():
-            for name, figures in self.head.metrics(raw, encoded).items():
-                if len(figures) and name not in losses:
-                    self.log(
-                        f"train_{name}", figures.mean(), on_step=False, on_epoch=True,
-                        batch_size=len(figures),
-                    )  # fmt: skip
-        return total
-
-    def validation_step(self, batch: Batch, index: int) -> None:
-        """Collect losses (weighed by images) and the head's metrics (by counted things)."""
-        losses, raw, encoded = self._losses(batch)
-        size = len(next(iter(encoded.values())))
-        losses["loss"] = torch.stack(list(losses.values())).sum()
-        figures = {k: v.repeat(size) for k, v in losses.items()}
-        for name, values in (figures | self.head.metrics(raw, encoded)).items():
-            entry = torch.stack((values.double().sum(), values.new_tensor(len(values)).double()))
-            self._sums.setdefault(name, []).append(entry)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean of each figure over the validation set."""
-        for name, entries in self._sums.items():
-            total, count = torch.stack(entries).sum(0)
-            self.log(f"val_{name}", (total / count.clamp(min=1)).float())
-        self._sums.clear()
-
-    def configure_optimizers(self) -> Any:
-        """AdamW; linear warm-up, then cosine to almost zero (one cycle)."""
-        s = self.settings
-        decay = [p for p in self.head.parameters() if p.ndim > 1]
-        other = [p for p in self.head.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decay}, {"params": other, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=s.lr, weight_decay=s.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, s.lr, total_steps=self.steps, pct_start=s.warmup, cycle_momentum=False
-        )
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
 @dataclass(frozen=True)
@@ -230,11 +193,12 @@ class FitResult:
 
 def fit(
     head: Head,
-    train: CachedViews,
-    val: CachedViews | None,
+    train: Samples,
+    val: Samples | None,
     settings: FitSettings,
     run: Path,
     *,
+    stages: Stages | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> FitResult:
@@ -244,6 +208,7 @@ def fit(
 
     Args:
         head: its weights at the time of the call are the start.
+        stages: of the backbone, to be trained with the head; their weights change in place.
         run: folder for last.ckpt, best.ckpt, metrics.csv and events; it must exist.
         resume: go on from run/last.ckpt, to the same result as without the interruption.
 
@@ -261,10 +226,10 @@ def fit(
         raise SettingsError(
             "the training split has one usable image: batch statistics need at least 2"
         )
-    batch_size = min(settings.batch_size, len(rows))
-    sampler = ViewSampler(rows, train.views, settings.seed)
+    sampler = ViewSampler(rows, train.views, settings.seed, settings.epoch_images)
+    batch_size = min(settings.batch_size, len(sampler))
     # A last batch of one image has no batch statistics; it is left out, another one each epoch.
-    drop_last = len(rows) % batch_size == 1
+    drop_last = len(sampler) % batch_size == 1
     train_loader = DataLoader(
         train, batch_size=batch_size, sampler=sampler, collate_fn=_as_is, drop_last=drop_last
     )
@@ -276,12 +241,20 @@ def fit(
     last = run / "last.ckpt"
     if resume and not last.exists():
         raise SettingsError(f"{last} does not exist: there is no run to resume there")
-    monitor = "val_loss" if val is not None else None
-    best = ModelCheckpoint(
-        dirpath=run, filename="best", monitor=monitor, save_last=True, enable_version_counter=False
-    )
-    metrics = MetricsFile(run / "metrics.csv")
-    callbacks: list[Callback] = [best, metrics]
+    kept: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
+    latest = ModelCheckpoint(
+        filename="best", save_top_k=0 if val is not None else 1, save_last=True,
+        save_on_train_epoch_end=True, **kept,
+    )  # fmt: skip
+    best, metrics = latest, MetricsFile(run / "metrics.csv")
+    callbacks: list[Callback] = [metrics, latest]
+    if val is not None:
+        best = ModelCheckpoint(
+            filename="best", monitor="val_loss", save_on_train_epoch_end=False, **kept
+        )
+        callbacks.append(best)
+    if val is not None and validation_interval(settings) > 1:
+        callbacks.append(ValidateEvery(validation_interval(settings)))
     if settings.ema:
         callbacks.append(EmaOfWeights(settings.ema))
     if settings.patience and val is not None:
@@ -308,6 +281,7 @@ def fit(
         settings,
         steps=settings.epochs * len(train_loader),
         bf16=uses_bf16(settings.precision, device),
+        stages=stages.thaw() if stages is not None else None,
     )
     trainer.fit(
         module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
@@ -317,13 +291,25 @@ def fit(
     stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(stored["state_dict"])
     head.cpu().eval()
-    kept = next(r for r in metrics.rows if r["epoch"] == stored["epoch"])
+    if stages is not None:
+        stages.cpu().freeze()
+    row = next(r for r in metrics.rows if r["epoch"] == stored["epoch"])
     return FitResult(
         epochs=len(metrics.rows),
         best_epoch=int(stored["epoch"]),
-        metrics={k: v for k, v in kept.items() if k != "epoch"},
+        metrics={k: v for k, v in row.items() if k != "epoch"},
         device=str(trainer.strategy.root_device),
     )
+
+
+def validation_interval(settings: FitSettings) -> int:
+    """Epochs from one validation to the next."""
+    return settings.validate_every or max(1, round(settings.epochs / _VALIDATIONS))
+
+
+def validations_of(settings: FitSettings) -> int:
+    """How many validations a whole run has."""
+    return -(-settings.epochs // validation_interval(settings))
 
 
 def _as_is(batch: Any) -> Any:
@@ -353,3 +339,4 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")

@@ -27,6 +27,7 @@ class Backbone(nn.Module):
         channels: channels of each map, in the same order.
         mean, std: of each of the 3 channels, for images in [0, 1].
         weights: what was loaded: a package, an enum member, "random:SEED" or a file name.
+        thawed: whether they have been trained further since.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Backbone(nn.Module):
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self.weights = weights
+        self.thawed = False
         self._hash: str | None = None
         self._map_sizes: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {}
         self.requires_grad_(False)
@@ -61,6 +63,10 @@ class Backbone(nn.Module):
         """As nn.Module's; the hash of the weights follows what was loaded."""
         self._hash = None
         return super().load_state_dict(*args, **kwargs)
+
+    def retrained(self) -> None:
+        """Note that the weights were changed in place."""
+        self.thawed, self._hash = True, None
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of images.

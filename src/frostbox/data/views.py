@@ -134,12 +134,24 @@ def first_views(count: int, fill: tuple[int, int, int]) -> tuple[View, ...]:
             f"views is {count}; it can be 1 (original), 2 (and its flip), up to {MAX_VIEWS} (then "
             f"{ZOOM_IN} and {ZOOM_OUT} by turns)"
         )
-    views = [View("original"), View("flip", flip=True)]
-    for number in range(2, count):
-        kind, side = ((ZOOM_IN, (0.4, 1.0)), (ZOOM_OUT, (0.5, 1.0)))[number % 2]
-        name = f"{kind} {number}"
-        views.append(DrawnView(name, kind=kind, number=number, side=side, fill=fill))
-    return tuple(views[:count])
+    return tuple(_view(number, number, fill) for number in range(count))
+
+
+def endless_view(draw: int, fill: tuple[int, int, int]) -> View:
+    """One of endlessly many views: as it is, mirrored, zoomed in or out, by turns of four.
+
+    Args:
+        draw: 0 or more; the same draw is the same view.
+        fill: as in `first_views`.
+    """
+    return _view(draw % 4, draw, fill)
+
+
+def _view(place: int, number: int, fill: tuple[int, int, int]) -> View:
+    if place < 2:
+        return (View("original"), View("flip", flip=True))[place]
+    kind, side = ((ZOOM_IN, (0.4, 1.0)), (ZOOM_OUT, (0.5, 1.0)))[place % 2]
+    return DrawnView(f"{kind} {number}", kind=kind, number=number, side=side, fill=fill)
 
 
 def _between(draw: random.Random, low: float, high: float) -> float:

@@ -29,10 +29,15 @@ INDEX_FILE = "index.json"
 _EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
 
 
+def canvas(backbone: Backbone) -> tuple[int, int, int]:
+    """Red, green and blue of the backbone's mean colour: what lies around a zoomed-out picture."""
+    red, green, blue = (round(255 * value) for value in backbone.mean)
+    return red, green, blue
+
+
 def views_for(backbone: Backbone, count: int) -> tuple[View, ...]:
     """The first `count` views, on a canvas of the backbone's mean colour."""
-    red, green, blue = (round(255 * value) for value in backbone.mean)
-    return first_views(count, fill=(red, green, blue))
+    return first_views(count, fill=canvas(backbone))
 
 
 @dataclass(frozen=True)

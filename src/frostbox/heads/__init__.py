@@ -68,6 +68,11 @@ class Head(nn.Module, ABC):
         """
         return settings
 
+    @classmethod
+    def strides_for(cls, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """The strides that a head with these settings asks the backbone for."""
+        return cls.strides
+
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """Raw outputs, each with leading dimension B, of float32 maps (B, C, rows, columns)."""

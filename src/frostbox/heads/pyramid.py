@@ -1,4 +1,4 @@
-"""The pyramid head: several scales, no anchors. Every point of three maps may name an object.
+"""The pyramid head: several scales, no anchors. Every point of its maps may name an object.
 
 A light feature pyramid (Lin et al., "Feature Pyramid Networks", CVPR 2017) on the frozen maps,
 distances to the four sides of the box as in FCOS (Tian et al., ICCV 2019), task-aligned assignment
@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from frostbox.errors import SettingsError
@@ -35,10 +36,19 @@ from frostbox.heads import (
 )
 from frostbox.heads.assignment import padded, task_aligned
 from frostbox.heads.neck import TopDown, separable
-from frostbox.losses import BOX_LOSSES, DENSE_LOSSES, box_loss, dense_class_loss, pair_iou
+from frostbox.losses import (
+    BOX_LOSSES,
+    DENSE_LOSSES,
+    box_loss,
+    dense_class_loss,
+    distribution_focal_loss,
+    pair_iou,
+)
 
 _PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
 _START = 2.0  # distance to each side that every point starts with, in strides
+_COARSEST = 32  # stride of a backbone's last map
+_BINS_WEIGHT = 0.25  # of the distribution focal loss (GFL's published setting)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,10 @@ class PyramidSettings:
         focal_gamma: of all class losses but ce.
         box_loss: giou, diou, ciou, l1 or smooth_l1.
         box_weight: of the box loss against the class loss.
+        strides: of the maps that predict, finest first. The head makes those above 32 itself, out
+            of the next finer one.
+        bins: 0 to predict a distance as one number; n for a distribution over 0 ... n - 1 cells
+            with a distribution focal loss (Li et al., NeurIPS 2020, section 3.2).
     """
 
     width: int = 96
@@ -66,10 +80,15 @@ class PyramidSettings:
     focal_gamma: float = 2.0
     box_loss: str = "giou"
     box_weight: float = 2.0
+    strides: tuple[int, ...] = (8, 16, 32)
+    bins: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_share(self, "dropout")
+        object.__setattr__(self, "strides", _checked_strides(self.strides))
+        if self.bins < 0 or self.bins == 1:
+            raise SettingsError(f"bins is {self.bins}: it must be 0, or 2 and more")
         check_choice(self, "class_loss", DENSE_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
         check_gamma(self)
@@ -80,10 +99,27 @@ class PyramidSettings:
             )
 
 
+def _checked_strides(strides: Any) -> tuple[int, ...]:
+    known = [2**k for k in range(2, 8)]
+    if (
+        not isinstance(strides, (list, tuple))
+        or not strides
+        or list(strides) != [s for s in known if strides[0] <= s <= strides[-1]]
+        or strides[0] > _COARSEST
+    ):
+        raise SettingsError(
+            f"strides is {strides!r}: give neighbours such as [8, 16, 32], finest first, from 4 to "
+            f"128, of which the first is at most {_COARSEST}"
+        )
+    return tuple(strides)
+
+
 class PyramidHead(Head):
     """Raw outputs: `boxes` (B, A, 4) normalised xyxy, `logits` (B, A, K), `points` (B, A, 2).
 
-    Finest level first; `points` are the centres of the cells, the same for every image.
+    Finest level first; `points` are the centres of the cells, the same for every image. With `bins`
+    also `bins` (B, A, 4, n), logits of the distances to left, top, right and bottom, and `cells`
+    (B, A, 2), width and height of a point's cell.
     """
 
     strides = (8, 16, 32)
@@ -95,29 +131,45 @@ class PyramidHead(Head):
         "lr": 4e-3,
         "ema": 0.998,
         "clip": 5.0,
+        "validate_every": 0,
     }
+
+    @classmethod
+    def strides_for(cls, settings: Mapping[str, Any]) -> tuple[int, ...]:
+        """Those up to 32: coarser maps the head makes itself."""
+        wanted = cls.Settings(**settings).strides
+        return tuple(stride for stride in wanted if stride <= _COARSEST)
 
     def __init__(self, features: FeatureSpec, num_classes: int, settings: PyramidSettings) -> None:
         super().__init__()
         self.settings = settings
         self.num_classes = num_classes
-        width = settings.width
+        width, levels = settings.width, len(settings.strides)
+        given = len(features.strides)
         self.context = nn.Linear(width, width)
 
-        def counts(coarse: int) -> list[int]:
-            return [1] + [max(1, coarse)] * (len(features.strides) - 1)
+        def counts(coarse: int, number: int) -> list[int]:
+            # Only the finest of several levels is too dear for more than one block.
+            return [1] * (number > 1) + [max(1, coarse)] * (number - (number > 1))
 
         def branches() -> nn.ModuleList:
             return nn.ModuleList(
-                separable(width, settings.kernel, count) for count in counts(settings.depth)
+                separable(width, settings.kernel, count) for count in counts(settings.depth, levels)
             )
 
         self.neck = TopDown(
-            features.channels, width, counts(settings.depth - 1), settings.kernel, settings.dropout
+            features.channels,
+            width,
+            counts(settings.depth - 1, given),
+            settings.kernel,
+            settings.dropout,
+        )
+        self.coarser = nn.ModuleList(
+            separable(width, settings.kernel, 1) for _ in range(levels - given)
         )
         self.class_branches, self.box_branches = branches(), branches()
         self.class_logits = nn.Conv2d(width, num_classes, 1)
-        self.distances = nn.Conv2d(width, 4, 1)
+        self.distances = nn.Conv2d(width, 4 * max(1, settings.bins), 1)
         nn.init.normal_(self.class_logits.weight, std=0.01)
         prior = _PRIOR
         if settings.class_loss == "ce":
@@ -128,9 +180,14 @@ class PyramidHead(Head):
             prior = min(prior, settings.topk / (points * num_classes))
         nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
         nn.init.normal_(self.distances.weight, std=0.01)
-        nn.init.constant_(self.distances.bias, math.log(_START))  # type: ignore[arg-type]
+        start = torch.full((4,), math.log(_START))
+        if settings.bins:
+            # A distribution with about the mean _START, falling from bin to bin.
+            start = (-torch.arange(settings.bins) / _START).repeat(4)
+        with torch.no_grad():
+            self.distances.bias.copy_(start)  # type: ignore[union-attr]
         # The levels see objects of the same size in cells; what differs they may scale.
-        self.scale = nn.Parameter(torch.ones(len(features.strides)))
+        self.scale = nn.Parameter(torch.ones(levels))
         finest = features.sizes[0]
         self.register_buffer("_reach", torch.tensor([0.5 / finest[1], 0.5 / finest[0]]))
 
@@ -138,18 +195,23 @@ class PyramidHead(Head):
         """Boxes and logits of every point, for maps of any size."""
         maps = self.neck(features)
         context = self.context(maps[-1].mean((2, 3)))[:, :, None, None]
-        boxes, logits = [], []
+        for make in self.coarser:
+            maps.append(make(F.max_pool2d(maps[-1], 2, ceil_mode=True)))
+        boxes, logits, bins = [], [], []
         for k, m in enumerate(maps):
             seen = m + context.to(m.dtype)
             sides = self.box_branches[k](seen)
             # In bfloat16 a coordinate would be known to a pixel or two only.
             with torch.autocast(sides.device.type, enabled=False):
                 distances = self.distances(sides.float()) * self.scale[k]
-                boxes.append(_decode(distances))
+                if self.settings.bins:
+                    bins.append(_by_point(distances, self.settings.bins))
+                boxes.append(_decode(distances, self.settings.bins))
             scores = self.class_logits(self.class_branches[k](seen))
             logits.append(scores.flatten(2).transpose(1, 2))
-        points = _points(maps).expand(len(maps[0]), -1, -1)
-        return {"boxes": torch.cat(boxes, 1), "logits": torch.cat(logits, 1), "points": points}
+        points, cells = (t.expand(len(maps[0]), -1, -1) for t in _points(maps))
+        raw = {"boxes": torch.cat(boxes, 1), "logits": torch.cat(logits, 1), "points": points}
+        return raw | ({"bins": torch.cat(bins, 1), "cells": cells} if bins else {})
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
         """Boxes (N, M, 4) normalised cxcywh and labels (N, M), padded with label -1."""
@@ -184,10 +246,15 @@ class PyramidHead(Head):
         target[image, point, labels] = quality.to(logits.dtype)
         classes = dense_class_loss(s.class_loss, logits, target, gamma=s.focal_gamma)
         box = (box_loss(s.box_loss, predicted, truth) * quality).sum() / total
-        return {
-            "class_loss": classes.sum() / total,
-            "box_loss": s.box_weight * box,
-        }
+        losses = {"class_loss": classes.sum() / total, "box_loss": s.box_weight * box}
+        if s.bins:
+            low, high = box_convert(truth, "cxcywh", "xyxy").chunk(2, -1)
+            centre, cell = raw["points"][image, point], raw["cells"][image, point]
+            sides = torch.cat(((centre - low) / cell, (high - centre) / cell), -1)
+            fit = distribution_focal_loss(raw["bins"][image, point].flatten(0, 1), sides.flatten())
+            fit = (fit.view(-1, 4).mean(-1) * quality).sum() / total
+            losses["distribution_loss"] = _BINS_WEIGHT * fit
+        return losses
 
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
         """One dense box a point; sigmoid scores."""
@@ -208,22 +275,34 @@ class PyramidHead(Head):
         }
 
 
-def _points(maps: Sequence[Tensor]) -> Tensor:
-    """(A, 2) centres (x, y) of the cells of all maps, in shares of the image."""
-    points = []
+def _points(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Centres (x, y) of the cells of all maps and their sides, (A, 2) each, in shares of the image."""
+    points, cells = [], []
     for m in maps:
         rows, columns = m.shape[-2:]
         y = (torch.arange(rows, device=m.device, dtype=torch.float32) + 0.5) / rows
         x = (torch.arange(columns, device=m.device, dtype=torch.float32) + 0.5) / columns
         points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1))
-    return torch.cat(points)
+        cells.append(points[-1].new_tensor([1 / columns, 1 / rows]).expand_as(points[-1]))
+    return torch.cat(points), torch.cat(cells)
 
 
-def _decode(distances: Tensor) -> Tensor:
-    """Logarithms (B, 4, h, w) of the distances to left, top, right, bottom, in cells, as boxes."""
-    rows, columns = distances.shape[-2:]
-    # exp(7) cells is more than any image has; it keeps a wild start finite.
-    cells = distances.clamp(max=7.0).exp().flatten(2).transpose(1, 2)
-    shares = cells * cells.new_tensor([1 / columns, 1 / rows, 1 / columns, 1 / rows])
-    centre = _points([distances])
-    return torch.cat((centre - shares[..., :2], centre + shares[..., 2:]), -1)
+def _by_point(distances: Tensor, bins: int) -> Tensor:
+    """(B, 4 n, h, w) as (B, h w, 4, n)."""
+    flat = distances.flatten(2).transpose(1, 2)
+    return flat.reshape(*flat.shape[:2], 4, bins)
+
+
+def _decode(distances: Tensor, bins: int) -> Tensor:
+    """Distances to left, top, right, bottom, in cells, as boxes (B, h w, 4) normalised xyxy.
+
+    They come as their logarithms (B, 4, h, w), or as distributions (B, 4 bins, h, w).
+    """
+    if bins:
+        mean = _by_point(distances, bins).softmax(-1)
+        cells = mean @ torch.arange(bins, device=mean.device, dtype=mean.dtype)
+    else:
+        # exp(7) cells is more than any image has; it keeps a wild start finite.
+        cells = distances.clamp(max=7.0).exp().flatten(2).transpose(1, 2)
+    centre, cell = _points([distances])
+    return torch.cat((centre - cells[..., :2] * cell, centre + cells[..., 2:] * cell), -1)

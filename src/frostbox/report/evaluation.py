@@ -200,12 +200,12 @@ def _model_facts(detector: Detector | None, model: Path) -> list[Fact]:
         ("NMS", _suppression(settings.selection)),
     ]
     if "fit" in training:  # a detector that was put together in Python may know nothing
-        data, fit = training["data"], training["fit"]
-        facts += [
-            ("trained on", f"{data['name']}, {data['train_images']} images"),
-            ("epochs", f"{fit['epochs_run']}, kept {fit['best_epoch'] + 1}"),
-            ("frostbox", training["frostbox_version"]),
-        ]
+        data = training["data"]
+        facts.append(("trained on", f"{data['name']}, {data['train_images']} images"))
+        for label, fit in (("epochs", training["fit"]), ("thawed", training.get("thaw"))):
+            if fit is not None:
+                facts.append((label, f"{fit['epochs_run']}, kept {fit['best_epoch'] + 1}"))
+        facts.append(("frostbox", training["frostbox_version"]))
     return facts
 
 

@@ -1,0 +1,142 @@
+"""From photos to caches of features, with estimates and progress: what `extract` does end to end,
+and the first half of what `train` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from frostbox import backbones, planning
+from frostbox.data.annotations import DetectionSet
+from frostbox.data.photos import check_photo_sizes
+from frostbox.data.voc import load
+from frostbox.errors import SettingsError
+from frostbox.features.cache import FeatureCache
+from frostbox.features.engine import Engine, create_engine
+from frostbox.features.extract import extract
+from frostbox.features.index import CacheRequest
+from frostbox.features.store import cache_path, cache_root
+from frostbox.progress import Progress
+from frostbox.settings import TrainSettings
+from frostbox.training import resolve_device
+
+
+def ensure_caches(
+    wanted: list[tuple[DetectionSet, int]],
+    backbone: backbones.Backbone,
+    settings: TrainSettings,
+    cache: str | Path | None,
+    console: Console,
+    progress: Progress,
+    device: str = "cpu",
+) -> list[FeatureCache]:
+    """Open the caches of these (data set, views), extracting what is not there yet.
+
+    What has to be extracted is estimated and printed first.
+    """
+    root = cache_root(cache)
+    requests = [
+        CacheRequest.of(data, backbone, size=settings.size, mode=settings.resize, views=views)
+        for data, views in wanted
+    ]
+    paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
+    missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.complete(p)]
+    engine = None
+    if missing:
+        engine = create_engine("auto", backbone, settings.size, device)
+        console.print(engine.describe())
+        estimate = planning.estimate_extraction(
+            missing, backbone, engine, settings.size, settings.resize
+        )
+        console.print(str(estimate))
+    caches = []
+    for (data, views), path in zip(wanted, paths, strict=True):
+        if engine is None or (data, views) not in missing:
+            console.print(f"features of '{data.split}' reused from {path}")
+            caches.append(FeatureCache.open(path))
+            continue
+        caches.append(
+            _extract(
+                data,
+                backbone,
+                path,
+                engine,
+                settings.size,
+                settings.resize,
+                views,
+                settings.strict,
+                progress,
+            )
+        )
+        console.print(f"features of '{data.split}' in {path}")
+    return caches
+
+
+def extract_features(
+    data: str | Path,
+    out: str | Path,
+    *,
+    split: str = "train",
+    backbone: str = "efficientnet_lite0",
+    weights: str = "auto",
+    size: tuple[int, int] = (224, 224),
+    strides: tuple[int, ...] = (32,),
+    resize: str = "shrink",
+    views: int = 1,
+    engine: str = "auto",
+    device: str = "auto",
+    classes: tuple[str, ...] | None = None,
+    strict: bool = False,
+    console: Console | None = None,
+) -> FeatureCache:
+    """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
+    console = console or Console(stderr=True, markup=False, emoji=False)
+    TrainSettings(size=size, resize=resize, views=views)  # says what is wrong before any work
+    if Path(out).is_file():
+        raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
+    place = resolve_device(device)
+    dataset = check_photo_sizes(load(data, split, classes, require_photos=True))
+    network = backbones.create(backbone, strides, weights)
+    request = CacheRequest.of(dataset, network, size=size, mode=resize, views=views)
+    if FeatureCache.complete(out):
+        cache = FeatureCache.open(out)
+        cache.check(request)
+        return cache
+    running = create_engine(engine, network, size, place)
+    console.print(running.describe())
+    console.print(
+        str(planning.estimate_extraction([(dataset, views)], network, running, size, resize))
+    )
+    return _extract(
+        dataset, network, Path(out), running, size, resize, views, strict, Progress(console)
+    )
+
+
+def _extract(
+    dataset: DetectionSet,
+    backbone: backbones.Backbone,
+    out: Path,
+    engine: Engine,
+    size: tuple[int, int],
+    resize: str,
+    views: int,
+    strict: bool,
+    progress: Progress,
+) -> FeatureCache:
+    progress.start(f"extracting {dataset.split}", len(dataset.photos), "images")
+    try:
+        return extract(
+            dataset,
+            backbone,
+            out,
+            size=size,
+            mode=resize,
+            views=views,
+            engine=engine,
+            strict=strict,
+            progress=lambda done, total: progress.update(done),
+        )
+    finally:
+        progress.stop()

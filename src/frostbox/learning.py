@@ -1,0 +1,166 @@
+"""The two phases of a training: the head on frozen features, then the thawed stages with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor
+
+from frostbox import evaluation, planning
+from frostbox.backbones import Backbone
+from frostbox.backbones.stages import Stages
+from frostbox.clock import Clock
+from frostbox.data.annotations import DetectionSet
+from frostbox.detector import Detector, Settings
+from frostbox.evaluation import Predictions
+from frostbox.features.cache import FeatureCache
+from frostbox.heads import FeatureSpec, Head
+from frostbox.schedule import Schedule
+from frostbox.settings import TrainSettings
+from frostbox.thawing import samples, stage_count
+from frostbox.training import FitResult, FitSettings, Samples, fit
+
+HEAD, THAW = "head", "thaw"
+"""The phases by name; the second has a folder of that name in the run's."""
+
+
+def feature_spec(backbone: Backbone, size: tuple[int, int]) -> FeatureSpec:
+    """What a head will read from the backbone."""
+    return FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
+
+
+@dataclass
+class Learner:
+    """Everything that learning needs, once data, network and features are there.
+
+    Attributes:
+        caches: of train, and of val where there is one.
+        run: the folder of the run.
+        schedule: plans the epochs of each phase; None to take those of the settings.
+    """
+
+    backbone: Backbone
+    head: Head
+    caches: Sequence[FeatureCache]
+    train_set: DetectionSet
+    val_set: DetectionSet | None
+    settings: TrainSettings
+    run: Path
+    device: str
+    schedule: Schedule | None = None
+
+    def stages(self) -> Stages | None:
+        """Those that are to be thawed, or have been."""
+        count = stage_count(self.settings.thaw, len(self.backbone.strides))
+        return Stages(self.backbone, count) if count else None
+
+    def train_samples(self, stages: Stages | None) -> Samples:
+        """What the head, or stages and head, learn from."""
+        return samples(
+            self.caches[0], self.train_set, self.backbone, self.head, stages,
+            difficult=self.settings.fit.difficult,
+        )  # fmt: skip
+
+    def learn(
+        self, clock: Clock, console: Console, *, resume: bool, head_too: bool
+    ) -> dict[str, FitResult]:
+        """Fit the head, then thaw where the settings say so; the best of both is kept.
+
+        Args:
+            resume: go on where an interrupted run stopped, in either phase.
+            head_too: False to thaw at once, with a head that is trained already.
+
+        Returns:
+            The result of each phase, by name.
+        """
+        results = {}
+        stages = self.stages()
+        if head_too:
+            results[HEAD] = self._phase(HEAD, None, clock, console, resume)
+        if stages is not None:
+            before = [_copied(part.state_dict()) for part in (self.head, stages)]
+            again = resume and (self._folder(THAW) / "last.ckpt").exists()
+            results[THAW] = self._phase(THAW, stages, clock, console, again)
+            if HEAD in results and not _better(results[THAW], results[HEAD]):
+                console.print("thawing did not lower the validation loss: it is undone")
+                self.head.load_state_dict(before[0])
+                stages.load_state_dict(before[1])
+                del results[THAW]
+            else:
+                self.backbone.retrained()
+        return results
+
+    def _folder(self, name: str) -> Path:
+        return self.run if name == HEAD else self.run / name
+
+    def _phase(
+        self, name: str, stages: Stages | None, clock: Clock, console: Console, resume: bool
+    ) -> FitResult:
+        settings = self.settings.fit if stages is None else self.settings.thaw_fit()
+        folder = self._folder(name)
+        folder.mkdir(exist_ok=True)
+        with clock.part("train" if stages is None else name):
+            train = self.train_samples(stages)
+            val = None
+            if self.val_set is not None:
+                val = samples(
+                    self.caches[1], self.val_set, self.backbone, self.head, stages, drawn=False
+                )
+            if self.schedule is not None:
+                settings, reason = self.schedule.fit(
+                    settings, self.head, train, val, stages, self.device
+                )
+                console.print(reason)
+                self._keep(settings, stages)
+            estimate = planning.estimate_training(self.head, train, settings, stages, self.device)
+            console.print(str(estimate))
+            planning.check_space(folder, estimate)
+            return fit(
+                self.head, train, val, settings, folder,
+                stages=stages, resume=resume, progress=clock.progress,
+            )  # fmt: skip
+
+    def _keep(self, planned: FitSettings, stages: Stages | None) -> None:
+        """Write what was planned into settings.json: the run may be resumed and replayed."""
+        if stages is None:
+            self.settings = replace(self.settings, fit=planned)
+        else:
+            self.settings = replace(
+                self.settings,
+                thaw_epochs=planned.epochs,
+                thaw_epoch_images=planned.epoch_images,
+            )
+        (self.run / "settings.json").write_text(self.settings.to_json())
+
+    def detector(self) -> Detector:
+        """Backbone and head as they are now."""
+        s = self.settings
+        return Detector(
+            self.backbone, self.head, s.head, Settings(self.train_set.classes, s.size, s.resize)
+        )
+
+    def predict(self, detector: Detector, limit: int | None = None) -> Predictions:
+        """Predictions of the val split, from its cache as far as thawed stages leave it true.
+
+        Args:
+            limit: only so many images, to see how long it takes.
+        """
+        assert self.val_set is not None
+        stages = self.stages()
+        if stages is not None and not stages.reads:
+            wanted = self.val_set.subset(self.val_set.photos[:limit])
+            return evaluation.predict_photos(detector, wanted)
+        return evaluation.predict_cache(detector, self.caches[1], self.val_set, stages, limit)
+
+
+def _better(thawed: FitResult, frozen: FitResult) -> bool:
+    """Whether thawing is to be kept: always where nothing was validated."""
+    after, before = (r.metrics.get("val_loss") for r in (thawed, frozen))
+    return after is None or before is None or after <= before
+
+
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}

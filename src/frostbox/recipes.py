@@ -1,0 +1,242 @@
+"""What a training is made of where its user leaves it open: by data set size, or by a time budget.
+
+The choices come from the measurements in docs/results.md. Each is printed with its reason, and any
+flag pins it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from frostbox import backbones, planning
+from frostbox.clock import Clock
+from frostbox.data.annotations import DetectionSet
+from frostbox.errors import SettingsError
+from frostbox.features.engine import create_engine
+from frostbox.heads import FeatureSpec, Head, create_head, head_class
+from frostbox.learning import Learner, feature_spec
+from frostbox.schedule import Schedule
+from frostbox.settings import DEFAULT_HEAD, TrainSettings
+from frostbox.steps import Batch
+from frostbox.thawing import NONE
+from frostbox.training import Row, Samples
+from frostbox.units import seconds_text
+
+_SAMPLED = 48  # images that are measured
+_LAST_SECONDS = 2.0  # for thresholds and files
+_HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
+_SPARE = 0.9  # share of a budget that a recipe's shortest schedule may fill
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train the pyramid head, and what it costs.
+
+    Attributes:
+        backbone, size, views, thaw: as in TrainSettings; `size` of both sides.
+        passes, thaw_passes: over the images, of the head alone and with thawed stages; with fewer
+            a cheaper recipe gives more.
+        view: what a view through the backbone costs, step: what the head's step costs an image, and
+            thaw_step: one with thawed stages, each in units of the first recipe's.
+    """
+
+    backbone: str
+    size: int
+    views: int
+    thaw: str
+    passes: float
+    thaw_passes: float
+    view: float
+    step: float
+    thaw_step: float
+
+    def seconds(self, pace: Pace, train: int, val: int) -> float:
+        """Of its shortest schedule that is worth it, for so many images."""
+        extraction = (train * self.views + val) * self.view * pace.view
+        learning = train * (self.passes * self.step + self.thaw_passes * self.thaw_step)
+        return extraction + learning * pace.step + val * self.step * pace.step
+
+    def head_share(self) -> float:
+        """Of the time for learning that the head alone gets."""
+        alone = self.passes * self.step
+        return alone / (alone + self.thaw_passes * self.thaw_step)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that this machine takes for an image, with the first recipe.
+
+    Attributes:
+        view: to decode it, bring it to one view and run it through the backbone.
+        step: to learn from it with the head alone.
+    """
+
+    view: float
+    step: float
+
+
+# The cheapest first: its costs are the units. Costs and the passes that are worth it were measured
+# on two cores (docs/results.md).
+RECIPES = (
+    Recipe("efficientnet_lite0", 320, 2, "none", 6, 0, 1.0, 1.0, 2.0),
+    Recipe("efficientnet_lite0", 320, 4, "2", 10, 4, 1.0, 1.0, 3.8),
+    Recipe("efficientnet_lite2", 384, 4, "2", 12, 6, 3.3, 1.4, 6.0),
+)
+
+
+def chosen(
+    settings: TrainSettings,
+    given: Mapping[str, Any],
+    train_set: DetectionSet,
+    val_set: DetectionSet | None,
+    budget: float | None,
+    device: str,
+    console: Console,
+) -> TrainSettings:
+    """The settings with what was left open, each choice printed with its reason.
+
+    Args:
+        given: what the user, a replayed run or a detector to start from decides; it stays.
+        budget: seconds for everything; None to choose by the number of images.
+
+    Raises:
+        SettingsError: a budget that is too short for anything, or one with `epochs` given.
+    """
+    images = len(train_set.photos)
+    if budget is None:
+        return _by_size(settings, given, images, console)
+    clash = next((name for name in ("epochs", "thaw_epochs", "patience") if name in given), None)
+    if clash is not None:
+        raise SettingsError(f"a budget decides {clash}: give one of the two")
+    if settings.head != DEFAULT_HEAD:
+        return settings
+    pace = measured_pace(train_set, device)
+    validated = len(val_set.photos) if val_set is not None else 0
+    fitting = [recipe for recipe in RECIPES if _agrees(recipe, given)]
+    if not fitting:
+        console.print("epochs are planned for the settings that were given")
+        return settings
+    needs = {recipe: recipe.seconds(pace, images, validated) for recipe in fitting}
+    affordable = [r for r in fitting if needs[r] <= _SPARE * budget]
+    recipe = affordable[-1] if affordable else fitting[0]
+    changed = replace(
+        settings,
+        backbone=given.get("backbone", recipe.backbone),
+        size=given.get("size", (recipe.size, recipe.size)),
+        views=given.get("views", recipe.views),
+        thaw=given.get("thaw", recipe.thaw),
+    )
+    console.print(
+        f"budget {seconds_text(budget)}: {_described(changed)}; the best recipe whose shortest "
+        f"useful schedule fits for {images} images (it needs {seconds_text(needs[recipe])}; "
+        f"measured here: {1 / pace.view:.0f} views/s, {1 / pace.step:.0f} images/s in training)"
+    )
+    following = [r for r in fitting if needs[r] > _SPARE * budget]
+    if following:
+        more = following[0]
+        console.print(
+            f"with {seconds_text(needs[more] / _SPARE)} and more it would be {more.backbone}, "
+            f"{more.size} x {more.size}, {more.views} views, thawed stages: {more.thaw}"
+        )
+    return changed
+
+
+def scheduled(learner: Learner, budget: float, clock: Clock, console: Console) -> Learner:
+    """The learner with a schedule that ends within the budget, once the features are there."""
+    head = learner.head
+    recipe = next((r for r in RECIPES if _is(r, learner.settings)), None)
+    share = 1.0
+    if learner.settings.thaw != NONE:
+        share = recipe.head_share() if recipe is not None else _HEAD_SHARE
+    reserve = _LAST_SECONDS
+    if learner.val_set is not None:
+        detector = learner.detector()
+        count = min(_SAMPLED, len(learner.caches[1]))
+        started = clock.elapsed()
+        learner.predict(detector, limit=count)
+        reserve += (clock.elapsed() - started) / count * len(learner.caches[1])
+    head.train()
+    return replace(learner, schedule=Schedule(budget, clock, reserve, share))
+
+
+def measured_pace(dataset: DetectionSet, device: str) -> Pace:
+    """How fast this machine is, from a few seconds of the first recipe."""
+    recipe = RECIPES[0]
+    size = (recipe.size, recipe.size)
+    head_type = head_class(DEFAULT_HEAD)
+    backbone = backbones.create(recipe.backbone, head_type.strides)
+    engine = create_engine("auto", backbone, size, device)
+    step = max(1, len(dataset.photos) // _SAMPLED)
+    sample = dataset.subset(dataset.photos[::step][:_SAMPLED])
+    extraction = planning.estimate_extraction([(sample, 1)], backbone, engine, size, "shrink")
+    fit = TrainSettings.create({}).fit
+    with torch.random.fork_rng(devices=[]):
+        head = create_head(DEFAULT_HEAD, feature_spec(backbone, size), len(dataset.classes))
+    zeros = _Zeros(head, feature_spec(backbone, size))
+    seconds, _ = planning.time_steps(head, zeros, fit, None, device)
+    return Pace(view=extraction.seconds / len(sample.photos), step=seconds / fit.batch_size)
+
+
+class _Zeros(Samples):
+    """Maps of zeros with one object: what a step costs, before there are features."""
+
+    views = 1
+
+    def __init__(self, head: Head, spec: FeatureSpec) -> None:
+        self.objects = [1] * 64
+        self._head, self._spec = head, spec
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitems__(self, rows: Sequence[Row]) -> Batch:
+        maps = [
+            torch.zeros(len(rows), channels, *size)
+            for channels, size in zip(self._spec.channels, self._spec.sizes, strict=True)
+        ]
+        target = {
+            "boxes": torch.tensor([[0.5, 0.5, 0.4, 0.4]]),
+            "labels": torch.zeros(1, dtype=torch.int64),
+            "difficult": torch.zeros(1, dtype=torch.bool),
+        }
+        return maps, self._head.encode([target] * len(rows))
+
+
+def _agrees(recipe: Recipe, given: Mapping[str, Any]) -> bool:
+    """Whether a recipe's costs hold for what is given."""
+    size = (recipe.size, recipe.size)
+    short = re.sub(r"^lite", "efficientnet_lite", given.get("backbone", recipe.backbone))
+    return (
+        short == recipe.backbone
+        and given.get("size", size) == size
+        and given.get("thaw", recipe.thaw) == recipe.thaw
+    )
+
+
+def _is(recipe: Recipe, settings: TrainSettings) -> bool:
+    return (settings.backbone, settings.size, settings.thaw) == (
+        recipe.backbone,
+        (recipe.size, recipe.size),
+        recipe.thaw,
+    )
+
+
+def _described(settings: TrainSettings) -> str:
+    width, height = settings.size
+    thaw = "frozen backbone" if settings.thaw == NONE else f"thawed stages: {settings.thaw}"
+    return f"{settings.backbone}, {width} x {height}, {settings.views} views, {thaw}"
+
+
+def _by_size(
+    settings: TrainSettings, given: Mapping[str, Any], images: int, console: Console
+) -> TrainSettings:
+    """Without a budget: a schedule by the number of images."""
+    if settings.head != DEFAULT_HEAD:
+        return settings
+    return settings

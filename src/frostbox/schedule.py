@@ -1,0 +1,66 @@
+"""A training that ends in time: how many epochs each phase may have, planned before it begins.
+
+Every phase is measured on its own real batches just before it starts, and planned from the time
+that is really left then, so what an earlier part took too long a later one makes up for. A phase
+that has begun is not cut: its learning rate runs through its whole schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from frostbox.backbones.stages import Stages
+from frostbox.clock import Clock
+from frostbox.heads import Head
+from frostbox.planning import time_steps
+from frostbox.training import FitSettings, Samples, validations_of
+from frostbox.units import seconds_text
+
+_AIM = 0.97  # share of the budget that is planned: an end a little early beats one too late
+
+
+@dataclass
+class Schedule:
+    """The time of one training.
+
+    Attributes:
+        budget: seconds for everything. clock: running since the start.
+        reserve: seconds that are needed after the last phase.
+        share: of the time left for learning that the head alone gets, before thawing.
+    """
+
+    budget: float
+    clock: Clock
+    reserve: float
+    share: float = 1.0
+
+    def left(self) -> float:
+        """Seconds for the phases that are still to come."""
+        return self.budget * _AIM - self.clock.elapsed() - self.reserve
+
+    def fit(
+        self,
+        settings: FitSettings,
+        head: Head,
+        train: Samples,
+        val: Samples | None,
+        stages: Stages | None,
+        device: str,
+    ) -> tuple[FitSettings, str]:
+        """The settings of a phase with as many epochs as fit, and the sentence that says so."""
+        images = sum(1 for n in train.objects if n or settings.empty)
+        step, forward = time_steps(head, train, settings, stages, device)
+        each, check = step / settings.batch_size, forward / settings.batch_size
+        seconds = max(0.0, self.left()) * (self.share if stages is None else 1.0)
+        passes = seconds / (images * each)
+        validations = validations_of(replace(settings, epochs=max(1, math.ceil(passes))))
+        checked = 0.0 if val is None else validations * len(val) * check
+        passes = max(seconds - checked, seconds / 2) / (images * each)
+        epochs = max(1, math.ceil(passes - 0.05))
+        length = min(images, max(settings.batch_size, round(passes * images / epochs)))
+        planned = replace(settings, epochs=epochs, epoch_images=0 if length == images else length)
+        return planned, (
+            f"{epochs} epochs of {length} images: {seconds_text(seconds)} are left for them, "
+            f"{step * 1000:.0f} ms for a step of {settings.batch_size} images"
+        )

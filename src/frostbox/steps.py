@@ -1,0 +1,149 @@
+"""The steps of a training: what one batch does to a head, and to thawed stages of its backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from frostbox.backbones.stages import Stages
+from frostbox.heads import Encoded, Head, Raw
+
+if TYPE_CHECKING:
+    from frostbox.training import FitSettings
+
+_FIGURES_EVERY = 10  # steps; figures of the training images are for people and cost time
+Batch = tuple[list[Tensor], Encoded]
+
+
+def run_head(head: Head, maps: Sequence[Tensor], bf16: bool, stages: Stages | None = None) -> Raw:
+    """The head on maps of any float type, channels last in memory; float32 comes out.
+
+    Args:
+        maps: what the head reads; with `stages`, what those read, photos as uint8.
+        bf16: compute with bfloat16 where 16 bits are enough.
+        stages: of the backbone, to go through before the head.
+    """
+    kind = torch.bfloat16 if bf16 else torch.float32
+    maps = [
+        m.to(kind).contiguous(memory_format=torch.channels_last) if m.is_floating_point() else m
+        for m in maps
+    ]
+    with torch.autocast(maps[0].device.type, torch.bfloat16, enabled=bf16):
+        raw = head(stages(maps) if stages is not None else maps)
+    return {k: v.float() if v.is_floating_point() else v for k, v in raw.items()}
+
+
+def uses_bf16(precision: str, device: str) -> bool:
+    """Whether to compute with bfloat16 where 16 bits are enough.
+
+    "auto" is true on CUDA, and on CPUs that multiply bfloat16 (AVX-512 BF16, AMX); elsewhere it
+    would be emulated, and slow.
+    """
+    if precision != "auto":
+        return precision == "bf16"
+    if device == "cpu":
+        there = torch.cpu.get_capabilities()
+        return bool(there.get("avx512_bf16") or there.get("amx_bf16"))
+    return device == "cuda"
+
+
+class HeadModule(pl.LightningModule):
+    """One optimisation step and the validation figures of any head.
+
+    Args:
+        steps: of the whole run, for the schedule of the learning rate.
+        stages: of the backbone, trained with the head.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        settings: FitSettings,
+        steps: int,
+        *,
+        bf16: bool,
+        stages: Stages | None = None,
+    ) -> None:
+        super().__init__()
+        self.head, self.settings, self.steps, self.bf16 = head, settings, steps, bf16
+        self.stages = stages
+        self._sums: dict[str, list[Tensor]] = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed by step, so that a resumed run draws the dropout of an uninterrupted one."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Encoded]:
+        maps, encoded = batch
+        raw = run_head(self.head, maps, self.bf16, self.stages)
+        return self.head.loss(raw, encoded), raw, encoded
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The sum of the head's losses."""
+        losses, raw, encoded = self._losses(batch)
+        total = torch.stack(list(losses.values())).sum()
+        size = len(next(iter(encoded.values())))
+        values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size)
+        if index % _FIGURES_EVERY:
+            return total
+        with torch.no_grad():
+            for name, figures in self.head.metrics(raw, encoded).items():
+                if len(figures) and name not in losses:
+                    self.log(
+                        f"train_{name}", figures.mean(), on_step=False, on_epoch=True,
+                        batch_size=len(figures),
+                    )  # fmt: skip
+        return total
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Collect losses (weighed by images) and the head's metrics (by counted things)."""
+        losses, raw, encoded = self._losses(batch)
+        size = len(next(iter(encoded.values())))
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        figures = {k: v.repeat(size) for k, v in losses.items()}
+        for name, values in (figures | self.head.metrics(raw, encoded)).items():
+            entry = torch.stack((values.double().sum(), values.new_tensor(len(values)).double()))
+            self._sums.setdefault(name, []).append(entry)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean of each figure over the validation set."""
+        for name, entries in self._sums.items():
+            total, count = torch.stack(entries).sum(0)
+            self.log(f"val_{name}", (total / count.clamp(min=1)).float())
+        self._sums.clear()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then cosine to almost zero (one cycle).
+
+        Thawed stages learn more slowly than the head, the earlier the more so (discriminative
+        learning rates: Howard & Ruder, ACL 2018, section 3.2).
+        """
+        s = self.settings
+        groups = _groups(self.head, s.lr, s.weight_decay)
+        if self.stages is not None:
+            for depth, part in enumerate(reversed(self.stages.parts)):
+                groups += _groups(part, s.lr * s.backbone_lr * s.stage_decay**depth, s.weight_decay)
+        groups = [g for g in groups if g["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=s.lr)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            [g["lr"] for g in groups],
+            total_steps=self.steps,
+            pct_start=s.warmup,
+            cycle_momentum=False,
+        )
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def _groups(module: torch.nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights, which decay, and biases and norms, which do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "lr": lr, "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,135 @@
+"""Thawing: train the last stages of the backbone with the head, from a cache or from photos.
+
+Stages above a boundary need only the cached maps up to it, whatever the cache was made for. When
+all stages learn there is nothing to cache: photos are decoded in every epoch, each time in a view
+of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from frostbox.backbones import Backbone
+from frostbox.backbones.stages import Stages
+from frostbox.data.annotations import DetectionSet
+from frostbox.data.targets import targets
+from frostbox.data.views import View, endless_view
+from frostbox.errors import SettingsError
+from frostbox.features.cache import FeatureCache
+from frostbox.features.index import canvas
+from frostbox.features.shards import load_views
+from frostbox.heads import Head
+from frostbox.steps import Batch
+from frostbox.training import CachedViews, Row, Samples
+
+NONE, ALL = "none", "all"
+_MOST_DRAWS = 1 << 30
+_DECODERS = 4
+
+
+def stage_count(thaw: str, available: int) -> int:
+    """How many stages "none", "all" or a number stand for.
+
+    Raises:
+        SettingsError: none of these, or more than there are.
+    """
+    if thaw == NONE:
+        return 0
+    if thaw == ALL:
+        return available
+    if not thaw.isdecimal() or not 1 <= int(thaw) <= available:
+        raise SettingsError(
+            f"thaw is '{thaw}': give none, all, or a number of stages from 1 to {available} (one a "
+            "feature map that the head reads)"
+        )
+    return int(thaw)
+
+
+class PhotoViews(Samples):
+    """Photos as uint8 pictures and the targets in their view, drawn anew in every epoch.
+
+    Rows are (image, draw): the draw decides the view, so a resumed run sees the same pictures.
+
+    Attributes:
+        views: how many draws there are; 1 for the photo as it is.
+        objects: how many objects each image has.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionSet,
+        ids: Sequence[str],
+        backbone: Backbone,
+        head: Head,
+        size: tuple[int, int],
+        mode: str,
+        *,
+        difficult: bool = True,
+        drawn: bool = True,
+    ) -> None:
+        known = {image.image_id: image for image in dataset.photos}
+        self._images = [known[image_id] for image_id in ids]
+        self._dataset, self._head, self._size, self._mode = dataset, head, size, mode
+        self._fill = canvas(backbone)
+        self._difficult, self._drawn = difficult, drawn
+        self.views = _MOST_DRAWS if drawn else 1
+        self.objects = [
+            sum(difficult or not o.difficult for o in image.objects) for image in self._images
+        ]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitems__(self, rows: Sequence[Row]) -> Batch:
+        """[uint8 (B, 3, H, W)] and the encoded targets; photos are decoded in threads."""
+        with ThreadPoolExecutor(_DECODERS) as pool, _one_thread():
+            loaded = list(pool.map(self._load, rows))
+        pictures, found = zip(*loaded, strict=True)
+        return [torch.stack(pictures)], self._head.encode(found)
+
+    def _load(self, row: Row) -> tuple[Tensor, dict[str, Tensor]]:
+        number, draw = row
+        image = self._images[number]
+        view = endless_view(draw, self._fill) if self._drawn else View("original")
+        size, (picture,) = load_views(image, self._mode, self._size, [view])
+        place = view.geometry(image.image_id, self._mode, size, self._size)
+        return picture, targets(image, self._dataset, place, difficult=self._difficult)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def samples(
+    cache: FeatureCache,
+    dataset: DetectionSet,
+    backbone: Backbone,
+    head: Head,
+    stages: Stages | None,
+    *,
+    difficult: bool = True,
+    drawn: bool = True,
+) -> Samples:
+    """What the head, or the stages below it, learn from: maps of the cache, or its photos.
+
+    Args:
+        stages: to be trained; None for the head alone.
+        drawn: of photos, whether each is seen in a view of its own.
+    """
+    if stages is None or stages.reads:
+        strides = stages.reads if stages is not None else None
+        return CachedViews(cache, dataset, head, difficult=difficult, strides=strides)
+    request = cache.index.request
+    return PhotoViews(
+        dataset, cache.ids, backbone, head, request.size, request.mode,
+        difficult=difficult, drawn=drawn,
+    )  # fmt: skip
