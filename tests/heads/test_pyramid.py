@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from frostbox.errors import SettingsError
-from frostbox.heads import FeatureSpec, create_head
+from frostbox.heads import FeatureSpec, create_head, head_class
 from frostbox.heads.pyramid import _decode, _points
 from frostbox.losses import DENSE_LOSSES
 from tests.heads.scenes import SPEC, maps, target
 
 
 def test_points_are_the_centres_of_the_cells():
-    points = _points([torch.zeros(1, 1, 2, 4)])
+    points, cells = _points([torch.zeros(1, 1, 2, 4)])
+    assert cells.tolist() == [[0.25, 0.5]] * 8
     assert points.tolist() == [
         [0.125, 0.25], [0.375, 0.25], [0.625, 0.25], [0.875, 0.25],
         [0.125, 0.75], [0.375, 0.75], [0.625, 0.75], [0.875, 0.75],
@@ -23,8 +24,31 @@ def test_distances_in_cells_become_boxes():
     # the left, a cell to the right, a quarter up, half down.
     distances = torch.ones(1, 4, 2, 4)
     distances[0, :, 0, 1] = torch.tensor([0.5, 0.25, 1.0, 0.5])
-    box = _decode(distances.log())[0, 1]
+    box = _decode(distances.log(), 0)[0, 1]
     assert torch.allclose(box, torch.tensor([0.25, 0.125, 0.625, 0.5]))
+
+
+def test_a_distribution_over_bins_is_read_as_its_mean():
+    # 40 for one bin makes the others impossible; between two equal ones lies the half.
+    logits = torch.full((1, 4, 5, 2, 4), -40.0)
+    for side, bins in enumerate(([0], [1, 2], [3], [4])):
+        logits[0, side, bins, 0, 1] = 0.0
+    box = _decode(logits.flatten(1, 2), 5)[0, 1]
+    # 0 cells left, 1.5 up, 3 right, 4 down of (0.375, 0.25), in cells of 1/4 by 1/2.
+    assert torch.allclose(box, torch.tensor([0.375, -0.5, 1.125, 2.25]))
+
+
+def test_strides_above_32_are_made_by_the_head():
+    cls = head_class("pyramid")
+    assert cls.strides_for({"strides": [16, 32, 64, 128]}) == (16, 32)
+    assert cls.strides_for({}) == (8, 16, 32)
+    head = create_head("pyramid", SPEC, 5, {"strides": (8, 16, 32, 64)}).eval()
+    raw = head(maps())
+    assert raw["boxes"].shape == (2, 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2, 4)
+    assert torch.allclose(raw["points"][0, -1], torch.tensor([0.75, 0.5]))
+    for wrong in ([8, 32], [32, 16], [], [64], "8,16", [5]):
+        with pytest.raises(SettingsError, match="give neighbours such as"):
+            create_head("pyramid", SPEC, 5, {"strides": wrong})
 
 
 def test_levels_come_finest_first_and_all_points_answer():
@@ -38,10 +62,13 @@ def test_levels_come_finest_first_and_all_points_answer():
     assert torch.allclose(last, torch.tensor([2.5 / 3, 1.5 / 2]))
 
 
-@pytest.mark.parametrize("class_loss", DENSE_LOSSES)
-def test_it_learns_one_batch_by_heart(class_loss):
+@pytest.mark.parametrize(
+    "options",
+    [*({"class_loss": name} for name in DENSE_LOSSES), {"bins": 12}, {"strides": (8, 16, 32, 64)}],
+)
+def test_it_learns_one_batch_by_heart(options):
     torch.manual_seed(0)
-    head = create_head("pyramid", SPEC, 3, {"class_loss": class_loss, "width": 32, "depth": 1})
+    head = create_head("pyramid", SPEC, 3, {"width": 32, "depth": 1, **options})
     features = maps()
     encoded = head.encode(
         [target((0.3, 0.4, 0.4, 0.5, 0), (0.8, 0.7, 0.1, 0.15, 2)), target((0.5, 0.5, 0.9, 0.8, 1))]
@@ -67,6 +94,7 @@ def test_settings_out_of_range_are_refused():
         {"topk": 0},
         {"dropout": 1.0},
         {"focal_gamma": -1.0},
+        {"bins": 1},
     ):
         with pytest.raises(SettingsError):
             create_head("pyramid", SPEC, 3, wrong)

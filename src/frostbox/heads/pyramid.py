@@ -144,8 +144,8 @@ class PyramidHead(Head):
         super().__init__()
         self.settings = settings
         self.num_classes = num_classes
-        width, levels = settings.width, len(settings.strides)
-        given = len(features.strides)
+        width, given = settings.width, len(features.strides)
+        levels = given + sum(s > features.strides[-1] for s in settings.strides)
         self.context = nn.Linear(width, width)
 
         def counts(coarse: int, number: int) -> list[int]:
