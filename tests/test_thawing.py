@@ -32,9 +32,7 @@ def scene(tmp_path_factory):
     return train, backbone, head, cache
 
 
-@pytest.mark.parametrize(
-    ("text", "count"), [("none", 0), ("1", 1), ("2", 2), ("3", 3), ("all", 3)]
-)
+@pytest.mark.parametrize(("text", "count"), [("none", 0), ("1", 1), ("2", 2), ("3", 3), ("all", 3)])
 def test_stages_by_number_and_name(text, count):
     assert stage_count(text, 3) == count
 

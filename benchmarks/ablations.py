@@ -1,0 +1,147 @@
+"""What each choice of a training gives: the same short training with one thing changed at a time.
+
+    python benchmarks/ablations.py $VOCDEVKIT/VOC2007 --share 0.25 --epochs 12 --seeds 2
+
+Every row is trained on the same part of `train` and measured on the whole of `val`, from shared
+caches; the first row is the baseline, and the last column says what a row gains over it, seed by
+seed. `--group labels` varies how many labelled images there are instead, `--group nms` only how
+boxes are selected from the baseline's predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frostbox import evaluation
+from frostbox.data.voc_layout import find_voc
+from frostbox.inference import judge
+from frostbox.pipeline import train_run
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "baseline: varifocal, GIoU, 2 views": {},
+    "class loss: cross-entropy": {"class_loss": "ce"},
+    "class loss: focal, gamma 2": {"class_loss": "focal"},
+    "class loss: quality focal": {"class_loss": "quality"},
+    "box loss: smooth L1": {"box_loss": "smooth_l1", "box_weight": 50.0},
+    "box loss: CIoU": {"box_loss": "ciou"},
+    "distribution focal loss, 16 bins": {"bins": 16},
+    "without stride 8": {"strides": (16, 32)},
+    "with stride 64": {"strides": (8, 16, 32, 64)},
+    "dropout of features 0.1": {"dropout": 0.1},
+    "batches of 16": {"batch_size": 16, "lr": 3e-3},
+    "without averaged weights": {"ema": 0.0},
+}
+SHARES = (0.1, 0.25, 0.5, 1.0)
+SELECTIONS: dict[str, dict[str, Any]] = {
+    "NMS at IoU 0.5 (default)": {},
+    **{f"NMS at IoU {iou}": {"nms": iou} for iou in (0.3, 0.4, 0.6, 0.7)},
+    "agnostic NMS": {"suppression": "agnostic"},
+    "soft-NMS, linear": {"suppression": "soft-linear"},
+    "soft-NMS, gaussian": {"suppression": "soft-gaussian"},
+    "weighted box fusion": {"suppression": "wbf"},
+    "no suppression": {"nms": None},
+    "flip": {"flip": True},
+    "flip and NMS at IoU 0.6": {"flip": True, "nms": 0.6},
+    "flip and weighted box fusion": {"flip": True, "suppression": "wbf"},
+}
+
+
+def part_of(year: Path, folder: Path, share: float) -> Path:
+    """A VOC folder with the first `share` of train, the whole of val, and links to the files."""
+    part = folder / f"{share:g}" / year.name
+    lists = part / "ImageSets" / "Main"
+    lists.mkdir(parents=True, exist_ok=True)
+    for name in ("Annotations", "JPEGImages"):
+        if not (part / name).exists():
+            os.symlink(year / name, part / name)
+    ids = (year / "ImageSets/Main/train.txt").read_text().split()
+    step = 1 / share
+    kept = [ids[int(k * step)] for k in range(round(len(ids) * share))]
+    (lists / "train.txt").write_text("\n".join(kept) + "\n")
+    (lists / "val.txt").write_text((year / "ImageSets/Main/val.txt").read_text())
+    return part
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data")
+    parser.add_argument("--group", choices=("losses", "labels", "nms"), default="losses")
+    parser.add_argument("--share", type=float, default=0.25)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="kept, and reused by the next run")
+    parser.add_argument("--only", nargs="*", help="rows whose name holds one of these words")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        bench = Bench(find_voc(given.data), folder, given.cache or folder / "cache", given.epochs)
+        if given.group == "nms":
+            print_selections(bench.train({}, given.share, 0), given.data)
+            return
+        if given.group == "labels":
+            rows = {f"{share:.0%} of the images": ({}, share) for share in SHARES}
+        else:
+            rows = {
+                name: (options, given.share)
+                for name, options in LOSSES.items()
+                if not options or not given.only or any(word in name for word in given.only)
+            }
+        bench.print_rows(rows, given.seeds)
+
+
+class Bench:
+    """Trains each row, with features extracted once."""
+
+    def __init__(self, year: Path, folder: Path, cache: Path, epochs: int) -> None:
+        self.year, self.folder, self.cache, self.epochs = year, folder, cache, epochs
+        self.number = 0
+
+    def train(self, options: dict[str, Any], share: float, seed: int) -> Any:
+        self.number += 1
+        return train_run(
+            part_of(self.year, self.folder, share),
+            out=self.folder / f"run{self.number}",
+            cache=self.cache,
+            console=Console(quiet=True),
+            **{"epochs": self.epochs, "seed": seed, **options},
+        )
+
+    def print_rows(self, rows: dict[str, tuple[dict[str, Any], float]], seeds: int) -> None:
+        """The table, a line as soon as it is known."""
+        baseline: list[float] = []
+        for name, (options, share) in rows.items():
+            trained = [self.train(options, share, seed) for seed in range(seeds)]
+            measured = [t.summary["evaluation"] for t in trained]
+            found = [100 * m["ap50"] for m in measured]
+            eleven = mean(100 * m["ap50_11point"] for m in measured)
+            baseline = baseline or found
+            gains = [a - b for a, b in zip(found, baseline, strict=True)]
+            spread = f" +- {stdev(found):.1f}" if len(found) > 1 else ""
+            seconds = mean(t.summary["seconds"]["train"] for t in trained)
+            each = ", ".join(f"{gain:+.1f}" for gain in gains)
+            print(
+                f"| {name} | {mean(found):.1f}{spread} ({eleven:.1f}) | {each} | {seconds:.0f} s |",
+                flush=True,
+            )
+
+
+def print_selections(trained: Any, data: str) -> None:
+    """AP50 of one detector by what happens to overlapping boxes, from the photos."""
+    table = Table("selection", "AP50", "11-point")
+    for name, options in SELECTIONS.items():
+        judged = judge(trained.run, data, nms=options, console=Console(quiet=True))
+        figures = evaluation.score(judged.predictions, judged.dataset)
+        table.add_row(name, f"{100 * figures['ap50']:.1f}", f"{100 * figures['ap50_11point']:.1f}")
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What is chosen for a user, why, and what a flag pins."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from frostbox import recipes
+from frostbox.data.voc import load
+from frostbox.errors import SettingsError
+from frostbox.recipes import RECIPES, Pace, chosen
+from frostbox.settings import TrainSettings
+from tests.shapes import write_shapes
+
+PACE = Pace(view=0.01, step=0.005)
+
+
+@pytest.fixture
+def sets(tmp_path):
+    root = write_shapes(tmp_path / "VOC2012", train=8, val=4)
+    train = load(root, "train")
+    # As many images as a larger set has; nothing but their number is looked at.
+    return train.subset(list(train.images) * 125), load(root, "val")
+
+
+def choose(sets, given, budget, monkeypatch):
+    monkeypatch.setattr(recipes, "measured_pace", lambda *_: PACE)
+    text = io.StringIO()
+    settings = TrainSettings.create(given)
+    console = Console(file=text, width=1000)
+    return chosen(settings, given, *sets, budget, "cpu", console), text.getvalue()
+
+
+def test_recipes_go_from_cheap_to_dear(sets):
+    needs = [recipe.seconds(PACE, 1000, 100) for recipe in RECIPES]
+    assert needs == sorted(needs)
+    assert all(0 < recipe.head_share() <= 1 for recipe in RECIPES)
+    assert (RECIPES[0].view, RECIPES[0].step) == (1.0, 1.0)
+
+
+def test_a_longer_budget_buys_a_better_recipe_and_says_why(sets, monkeypatch):
+    images = len(sets[0].photos)
+    seen = []
+    for recipe in RECIPES:
+        need = recipe.seconds(PACE, images, len(sets[1].photos))
+        settings, said = choose(sets, {}, need / 0.9 + 1, monkeypatch)
+        seen.append((settings.backbone, settings.size, settings.views, settings.thaw))
+        assert seen[-1] == (recipe.backbone, (recipe.size,) * 2, recipe.views, recipe.thaw)
+        assert f"{recipe.backbone}, {recipe.size} x {recipe.size}" in said
+        assert "100 views/s, 200 images/s" in said
+        if recipe is not RECIPES[-1]:
+            assert "and more it would be" in said
+    assert len(set(seen)) == len(RECIPES)
+
+
+def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):
+    settings, _ = choose(sets, {}, 1.0, monkeypatch)
+    assert settings.backbone == RECIPES[0].backbone
+    assert settings.size == (RECIPES[0].size,) * 2
+
+
+def test_flags_stay(sets, monkeypatch):
+    best = RECIPES[-1]
+    settings, _ = choose(sets, {"backbone": "lite0", "views": 3}, 1e6, monkeypatch)
+    assert (settings.backbone, settings.views) == ("lite0", 3)
+    settings, _ = choose(sets, {"thaw": "none", "size": (320, 320)}, 1e6, monkeypatch)
+    assert (settings.thaw, settings.size) == ("none", (320, 320))
+    settings, said = choose(sets, {"backbone": "resnet50", "size": (256, 256)}, 1e6, monkeypatch)
+    assert settings == TrainSettings.create({"backbone": "resnet50", "size": (256, 256)})
+    assert "planned for the settings that were given" in said
+    settings, _ = choose(sets, {"head": "grid"}, 1e6, monkeypatch)
+    assert settings == TrainSettings.create({"head": "grid"})
+    assert replace(settings, backbone=best.backbone).head == "grid"
+
+
+@pytest.mark.parametrize("name", ["epochs", "thaw_epochs", "patience"])
+def test_what_a_budget_decides_cannot_be_given(sets, monkeypatch, name):
+    with pytest.raises(SettingsError, match=f"a budget decides {name}"):
+        choose(sets, {name: 3}, 600.0, monkeypatch)
+
+
+def test_the_pace_is_measured_on_the_photos_at_hand(sets):
+    train = sets[0].subset(sets[0].images[:8])
+    pace = recipes.measured_pace(train, "cpu")
+    assert 0 < pace.view < 10
+    assert 0 < pace.step < 10
