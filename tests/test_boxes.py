@@ -65,6 +65,21 @@ def test_selection_equals_batched_nms(seed, count, classes):
     assert torch.equal(label, flat_labels[expected])
 
 
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 5), st.integers(1, 50))
+def test_only_the_best_candidates_are_looked_at_the_first_of_equal_ones(seed, count, classes, most):
+    g = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(count, 4, generator=g)
+    scores = torch.randint(0, 8, (count, classes), generator=g) / 7  # many are equal
+    found, found_scores, labels = select(
+        boxes, scores, threshold=0.2, nms=None, max_candidates=most, max_detections=1000
+    )
+    every = [(-float(s), k) for k, s in enumerate(scores.flatten()) if s >= 0.2]
+    best = [k for _, k in sorted(every)[:most]]
+    assert torch.equal(found, boxes[[k // classes for k in best]].reshape(-1, 4))
+    assert labels.tolist() == [k % classes for k in best]
+    assert found_scores.tolist() == [float(scores.flatten()[k]) for k in best]
+
+
 def test_selection_without_nms_keeps_duplicates_by_score_and_limits_them():
     boxes = torch.tensor([[0.0, 0, 1, 1]] * 4)
     scores = torch.tensor([[0.3], [0.9], [0.5], [0.1]])

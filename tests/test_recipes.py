@@ -23,7 +23,7 @@ def sets(tmp_path):
     root = write_shapes(tmp_path / "VOC2012", train=8, val=4)
     train = load(root, "train")
     # As many images as a larger set has; nothing but their number is looked at.
-    return train.subset(list(train.images) * 125), load(root, "val")
+    return train.subset(list(train.images) * 300), load(root, "val")
 
 
 def choose(sets, given, budget, monkeypatch):
@@ -35,7 +35,7 @@ def choose(sets, given, budget, monkeypatch):
 
 
 def test_recipes_go_from_cheap_to_dear(sets):
-    needs = [recipe.seconds(PACE, 1000, 100) for recipe in RECIPES]
+    needs = [recipe.seconds(PACE, 2400, 100) for recipe in RECIPES]
     assert needs == sorted(needs)
     assert all(0 < recipe.head_share() <= 1 for recipe in RECIPES)
     assert (RECIPES[0].view, RECIPES[0].step) == (1.0, 1.0)
@@ -46,7 +46,7 @@ def test_a_longer_budget_buys_a_better_recipe_and_says_why(sets, monkeypatch):
     seen = []
     for recipe in RECIPES:
         need = recipe.seconds(PACE, images, len(sets[1].photos))
-        settings, said = choose(sets, {}, need / 0.9 + 1, monkeypatch)
+        settings, said = choose(sets, {}, need / 0.95 + 1, monkeypatch)
         seen.append((settings.backbone, settings.size, settings.views, settings.thaw))
         assert seen[-1] == (recipe.backbone, (recipe.size,) * 2, recipe.views, recipe.thaw)
         assert f"{recipe.backbone}, {recipe.size} x {recipe.size}" in said
@@ -54,6 +54,15 @@ def test_a_longer_budget_buys_a_better_recipe_and_says_why(sets, monkeypatch):
         if recipe is not RECIPES[-1]:
             assert "and more it would be" in said
     assert len(set(seen)) == len(RECIPES)
+
+
+def test_a_small_data_set_gets_more_passes_and_more_views():
+    for recipe in RECIPES:
+        small, large = recipe.enough(200), recipe.enough(20000)
+        assert large == (recipe.passes, recipe.thaw_passes)
+        assert small[0] * 200 == pytest.approx(8000)
+        assert small[1] * recipe.passes == pytest.approx(small[0] * recipe.thaw_passes)
+        assert recipe.enough_views(200) > recipe.enough_views(20000) == recipe.views
 
 
 def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):

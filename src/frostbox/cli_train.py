@@ -63,7 +63,7 @@ def train(
         ),
     ] = None,
     thaw_epochs: Annotated[
-        int | None, typer.Option(help="Passes with thawed stages.", show_default="6")
+        int | None, typer.Option(help="Passes with thawed stages.", show_default="8")
     ] = None,
     start: Annotated[
         Path | None,

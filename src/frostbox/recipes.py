@@ -31,7 +31,12 @@ from frostbox.units import seconds_text
 _SAMPLED = 48  # images that are measured
 _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
-_SPARE = 0.9  # share of a budget that a recipe's shortest schedule may fill
+_START_SECONDS = 15.0  # imports, reading of annotations, these measurements
+_SELECTION = 0.012  # seconds to select and score the boxes of an image
+_VALIDATIONS = 8  # in both phases, each a forward pass
+_FEWEST = 8000  # images that the head alone sees at least
+_MOST_VIEWS, _PASSES_A_VIEW = 8, 7
+_SPARE = 0.95  # share of a budget that a recipe's shortest schedule may fill
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,10 @@ class Recipe:
     """One way to train the pyramid head, and what it costs.
 
     Attributes:
-        backbone, size, views, thaw: as in TrainSettings; `size` of both sides.
+        backbone, size, views, thaw: as in TrainSettings; `size` of both sides, `views` at least.
         passes, thaw_passes: over the images, of the head alone and with thawed stages; with fewer
-            a cheaper recipe gives more.
+            a cheaper recipe gives more. A small data set needs more of them: so many that the head
+            alone sees _FEWEST images, and the thawed stages as many for each of their passes.
         view: what a view through the backbone costs, step: what the head's step costs an image, and
             thaw_step: one with thawed stages, each in units of the first recipe's.
     """
@@ -56,11 +62,22 @@ class Recipe:
     step: float
     thaw_step: float
 
+    def enough(self, train: int) -> tuple[float, float]:
+        """Passes over so many images, of the head alone and with thawed stages."""
+        factor = max(1.0, _FEWEST / (self.passes * train))
+        return self.passes * factor, self.thaw_passes * factor
+
+    def enough_views(self, train: int) -> int:
+        """Views of so many images: another for every few passes, so that they stay new."""
+        return min(_MOST_VIEWS, max(self.views, round(sum(self.enough(train)) / _PASSES_A_VIEW)))
+
     def seconds(self, pace: Pace, train: int, val: int) -> float:
         """Of its shortest schedule that is worth it, for so many images."""
-        extraction = (train * self.views + val) * self.view * pace.view
-        learning = train * (self.passes * self.step + self.thaw_passes * self.thaw_step)
-        return extraction + learning * pace.step + val * self.step * pace.step
+        alone, thawed = self.enough(train)
+        extraction = (train * self.enough_views(train) + val) * self.view * pace.view
+        learning = train * (alone * self.step + thawed * self.thaw_step) * pace.step
+        checking = val * (_VALIDATIONS * self.step * pace.step / 3 + _SELECTION)
+        return _START_SECONDS + extraction + learning + checking
 
     def head_share(self) -> float:
         """Of the time for learning that the head alone gets."""
@@ -84,9 +101,10 @@ class Pace:
 # The cheapest first: its costs are the units. Costs and the passes that are worth it were measured
 # on two cores (docs/results.md).
 RECIPES = (
-    Recipe("efficientnet_lite0", 320, 2, "none", 6, 0, 1.0, 1.0, 2.0),
-    Recipe("efficientnet_lite0", 320, 4, "2", 10, 4, 1.0, 1.0, 3.8),
-    Recipe("efficientnet_lite2", 384, 4, "2", 12, 6, 3.3, 1.4, 6.0),
+    Recipe("efficientnet_lite0", 320, 2, "none", 4, 0, 1.0, 1.0, 2.0),
+    Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 2.0),
+    Recipe("efficientnet_lite2", 384, 2, "1", 6, 8, 3.1, 1.6, 3.2),
+    Recipe("efficientnet_lite2", 384, 4, "2", 6, 8, 3.1, 1.6, 6.0),
 )
 
 
@@ -129,7 +147,7 @@ def chosen(
         settings,
         backbone=given.get("backbone", recipe.backbone),
         size=given.get("size", (recipe.size, recipe.size)),
-        views=given.get("views", recipe.views),
+        views=given.get("views", recipe.enough_views(images)),
         thaw=given.get("thaw", recipe.thaw),
     )
     console.print(
@@ -142,7 +160,7 @@ def chosen(
         more = following[0]
         console.print(
             f"with {seconds_text(needs[more] / _SPARE)} and more it would be {more.backbone}, "
-            f"{more.size} x {more.size}, {more.views} views, thawed stages: {more.thaw}"
+            f"{more.size} x {more.size}, thawed stages: {more.thaw}"
         )
     return changed
 

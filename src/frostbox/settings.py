@@ -55,8 +55,8 @@ class TrainSettings:
     strict: bool = False
     start: str = ""
     thaw: str = "none"
-    thaw_epochs: int = 6
-    thaw_lr: float = 1e-3
+    thaw_epochs: int = 8
+    thaw_lr: float = 2e-3
     thaw_epoch_images: int = 0
     fit: FitSettings = field(default_factory=FitSettings)
 

@@ -74,7 +74,7 @@ class FitSettings:
     clip: float = 0.0
     epoch_images: int = 0
     validate_every: int = 1
-    backbone_lr: float = 0.1
+    backbone_lr: float = 0.3
     stage_decay: float = 0.5
 
     def __post_init__(self) -> None:

@@ -206,7 +206,7 @@ class CacheIndex:
         shard_images: photos a shard.
         shards: the files that are complete, in order.
         complete: False while the extraction is running or interrupted.
-        boundary: the stage after which the backbone was cut for thawing; None: its end.
+        boundary: None: stages that are thawed start from one of the maps, see backbones.stages.
         created_by: package and version that wrote it.
         format_version: of this format.
     """
