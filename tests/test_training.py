@@ -178,3 +178,61 @@ def test_unusable_settings_and_data_are_refused(shapes, tmp_path):
     empty = sets["train"].subset([replace(i, objects=()) for i in sets["train"].images])
     with pytest.raises(SettingsError, match="no object to learn from"):
         fit(head, CachedViews(caches["train"], empty, head), None, SETTINGS, tmp_path)
+
+
+def test_validation_every_few_epochs_ends_with_the_last_and_leaves_no_stale_figures(
+    shapes, tmp_path
+):
+    _, result = run(shapes, "grid", tmp_path / "run", replace(SETTINGS, epochs=8, validate_every=3))
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [k for k, row in enumerate(rows) if row["val_loss"]] == [1, 4, 7]
+    assert result.best_epoch in (1, 4, 7)
+    validated = {float(row["val_loss"]): k for k, row in enumerate(rows) if row["val_loss"]}
+    assert result.best_epoch == validated[min(validated)]
+    assert all(row["train_loss"] for row in rows)
+
+
+def test_a_run_that_validates_seldom_is_resumed_at_the_last_epoch(shapes, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, epochs=6, validate_every=4)
+    whole, _ = run(shapes, "grid", tmp_path / "whole", settings)
+    original = ViewSampler.set_epoch
+    begun = []
+
+    def interrupt(self, epoch):
+        begun.append(epoch)
+        if begun.count(4) == 1 and epoch == 4:
+            raise StopAfter
+        original(self, epoch)
+
+    monkeypatch.setattr(ViewSampler, "set_epoch", interrupt)
+    with pytest.raises(StopAfter):
+        run(shapes, "grid", tmp_path / "cut", settings)
+    resumed, _ = run(shapes, "grid", tmp_path / "cut", settings, resume=True)
+    assert begun == [0, 1, 2, 3, 4, 4, 5]
+    assert_equal_weights(weights(whole), weights(resumed))
+
+
+def test_an_epoch_may_be_a_part_of_the_images(shapes, tmp_path):
+    seen = []
+    original = CachedViews.__getitems__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            CachedViews, "__getitems__", lambda self, r: seen.append(len(r)) or original(self, r)
+        )
+        settings = replace(SETTINGS, epochs=3, epoch_images=12)
+        run(shapes, "grid", tmp_path / "run", settings, validate=False)
+    assert seen == [8, 4] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"validate_every": -1}, "validate_every is -1"),
+        ({"epoch_images": -2}, "epoch_images is -2"),
+        ({"backbone_lr": 0.0}, r"backbone_lr is 0.0: it must be in \(0, 1\]"),
+        ({"stage_decay": 1.5}, "stage_decay is 1.5"),
+    ],
+)
+def test_settings_out_of_range_are_refused(values, message):
+    with pytest.raises(SettingsError, match=message):
+        FitSettings(**values)

@@ -20,7 +20,8 @@ FORMAT_VERSION = 3
 """Written into every file. A reader accepts its own version and older ones, and says of a newer
 one that frostbox must be upgraded. Version 2 added thresholds of classes and the temperature of
 scores, version 3 thawed backbones and the pyramid head's strides and bins; an older file lacks them
-and gets the defaults."""
+and gets the defaults. Before version 3 the heads below had layers that they no longer have."""
+_CHANGED_IN_3 = ("pyramid", "anchors")
 
 
 def detector_file(path: Path) -> Path:
@@ -68,6 +69,12 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
             f"{path} has format version {version}, written by frostbox "
             f"{header.get('frostbox_version')}; this is frostbox {__version__}, which reads up to "
             f"version {FORMAT_VERSION}: upgrade frostbox"
+        )
+    head = header.get("head", {}).get("name")
+    if version < 3 and head in _CHANGED_IN_3:
+        raise CheckpointError(
+            f"{path} has a {head} head of format version {version}, from before the first release, "
+            "whose layers are no longer there: train again"
         )
     return header
 

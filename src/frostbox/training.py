@@ -10,6 +10,7 @@ import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,13 +231,13 @@ def fit(
     batch_size = min(settings.batch_size, len(sampler))
     # A last batch of one image has no batch statistics; it is left out, another one each epoch.
     drop_last = len(sampler) % batch_size == 1
-    train_loader = DataLoader(
+    train_loader = _Ahead(
         train, batch_size=batch_size, sampler=sampler, collate_fn=_as_is, drop_last=drop_last
     )
     val_loader = None
     if val is not None:
         val_rows = [(i, 0) for i in range(len(val))]
-        val_loader = DataLoader(val, batch_size=batch_size, sampler=val_rows, collate_fn=_as_is)
+        val_loader = _Ahead(val, batch_size=batch_size, sampler=val_rows, collate_fn=_as_is)
 
     last = run / "last.ckpt"
     if resume and not last.exists():
@@ -310,6 +311,18 @@ def validation_interval(settings: FitSettings) -> int:
 def validations_of(settings: FitSettings) -> int:
     """How many validations a whole run has."""
     return -(-settings.epochs // validation_interval(settings))
+
+
+class _Ahead(DataLoader[Batch]):
+    """Reads the next batch in a thread while this one is learned from: disks are slow to answer."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        source = super().__iter__()
+        with ThreadPoolExecutor(1, "read") as pool:
+            coming = pool.submit(next, source, None)
+            while (batch := coming.result()) is not None:
+                coming = pool.submit(next, source, None)
+                yield batch
 
 
 def _as_is(batch: Any) -> Any:

@@ -276,7 +276,7 @@ class PyramidHead(Head):
 
 
 def _points(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Centres (x, y) of the cells of all maps and their sides, (A, 2) each, in shares of the image."""
+    """Centres (x, y) of the cells of all maps and their sides, (A, 2) each, in image sizes."""
     points, cells = [], []
     for m in maps:
         rows, columns = m.shape[-2:]
