@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -18,12 +17,13 @@ from tests.shapes import write_shapes
 PACE = Pace(view=0.01, step=0.005)
 
 
-@pytest.fixture
-def sets(tmp_path):
+@pytest.fixture(params=[100, 2400])
+def sets(tmp_path, request):
     root = write_shapes(tmp_path / "VOC2012", train=8, val=4)
     train = load(root, "train")
     # As many images as a larger set has; nothing but their number is looked at.
-    return train.subset(list(train.images) * 300), load(root, "val")
+    repeated = list(train.images) * (request.param // 8 + 1)
+    return train.subset(repeated[: request.param]), load(root, "val")
 
 
 def choose(sets, given, budget, monkeypatch):
@@ -34,8 +34,13 @@ def choose(sets, given, budget, monkeypatch):
     return chosen(settings, given, *sets, budget, "cpu", console), text.getvalue()
 
 
-def test_recipes_go_from_cheap_to_dear(sets):
-    needs = [recipe.seconds(PACE, 2400, 100) for recipe in RECIPES]
+def fitting(images):
+    return [r for r in RECIPES if r.images[0] <= images <= r.images[1]]
+
+
+@pytest.mark.parametrize("images", [10, 300, 1000, 1001, 5000, 100000])
+def test_recipes_go_from_cheap_to_dear(images):
+    needs = [recipe.seconds(PACE, images, 100) for recipe in fitting(images)]
     assert needs == sorted(needs)
     assert all(0 < recipe.head_share() <= 1 for recipe in RECIPES)
     assert (RECIPES[0].view, RECIPES[0].step) == (1.0, 1.0)
@@ -44,25 +49,27 @@ def test_recipes_go_from_cheap_to_dear(sets):
 def test_a_longer_budget_buys_a_better_recipe_and_says_why(sets, monkeypatch):
     images = len(sets[0].photos)
     seen = []
-    for recipe in RECIPES:
+    for recipe in fitting(images):
         need = recipe.seconds(PACE, images, len(sets[1].photos))
         settings, said = choose(sets, {}, need / 0.95 + 1, monkeypatch)
-        seen.append((settings.backbone, settings.size, settings.views, settings.thaw))
-        assert seen[-1] == (recipe.backbone, (recipe.size,) * 2, recipe.views, recipe.thaw)
+        seen.append((settings.backbone, settings.size, settings.thaw))
+        assert seen[-1] == (recipe.backbone, (recipe.size,) * 2, recipe.thaw)
+        assert settings.views == recipe.enough_views(images) >= recipe.views
+        assert (settings.fit.batch_size, settings.fit.lr) == (recipe.batch_size, recipe.lr)
         assert f"{recipe.backbone}, {recipe.size} x {recipe.size}" in said
         assert "100 views/s, 200 images/s" in said
         if recipe is not RECIPES[-1]:
             assert "and more it would be" in said
-    assert len(set(seen)) == len(RECIPES)
+    assert len(set(seen)) == len(fitting(images)) > 2
 
 
 def test_a_small_data_set_gets_more_passes_and_more_views():
     for recipe in RECIPES:
         small, large = recipe.enough(200), recipe.enough(20000)
         assert large == (recipe.passes, recipe.thaw_passes)
-        assert small[0] * 200 == pytest.approx(8000)
+        assert small[0] * 200 == pytest.approx(12000)
         assert small[1] * recipe.passes == pytest.approx(small[0] * recipe.thaw_passes)
-        assert recipe.enough_views(200) > recipe.enough_views(20000) == recipe.views
+        assert recipe.enough_views(200) > recipe.enough_views(20000) >= recipe.views
 
 
 def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):
@@ -72,17 +79,40 @@ def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):
 
 
 def test_flags_stay(sets, monkeypatch):
-    best = RECIPES[-1]
-    settings, _ = choose(sets, {"backbone": "lite0", "views": 3}, 1e6, monkeypatch)
-    assert (settings.backbone, settings.views) == ("lite0", 3)
+    settings, _ = choose(sets, {"backbone": "lite0", "views": 3, "lr": 1e-3}, 1e6, monkeypatch)
+    assert (settings.backbone, settings.views, settings.fit.lr) == ("lite0", 3, 1e-3)
     settings, _ = choose(sets, {"thaw": "none", "size": (320, 320)}, 1e6, monkeypatch)
     assert (settings.thaw, settings.size) == ("none", (320, 320))
     settings, said = choose(sets, {"backbone": "resnet50", "size": (256, 256)}, 1e6, monkeypatch)
     assert settings == TrainSettings.create({"backbone": "resnet50", "size": (256, 256)})
     assert "planned for the settings that were given" in said
-    settings, _ = choose(sets, {"head": "grid"}, 1e6, monkeypatch)
-    assert settings == TrainSettings.create({"head": "grid"})
-    assert replace(settings, backbone=best.backbone).head == "grid"
+    for budget in (None, 1e6):
+        settings, _ = choose(sets, {"head": "grid"}, budget, monkeypatch)
+        assert settings == TrainSettings.create({"head": "grid"})
+
+
+def test_without_a_budget_the_number_of_images_decides(sets, monkeypatch):
+    settings, said = choose(sets, {}, None, monkeypatch)
+    small = len(sets[0].photos) <= 1000
+    assert settings.thaw == ("none" if small else "1")
+    assert settings.size == ((416, 416) if small else (320, 320))
+    assert settings.fit.batch_size == (16 if small else 32)
+    assert settings.fit.epochs == (100 if small else 8)
+    assert settings.thaw_epochs == 15 or small
+    assert f"{settings.fit.epochs} epochs" in said
+    assert "what was measured to suit" in said
+    given, _ = choose(sets, {"epochs": 7}, None, monkeypatch)
+    assert (given.fit.epochs, given.thaw) == (7, "none")
+    given, _ = choose(sets, {"start": "run"}, None, monkeypatch)
+    assert given.thaw == "none"
+    given, _ = choose(sets, {"thaw": "2", "thaw_epochs": 3, "size": (64, 32)}, None, monkeypatch)
+    assert (given.thaw, given.thaw_epochs, given.size) == ("2", 3, (64, 32))
+    replayed = TrainSettings.create({"seed": 3, "views": 5})
+    every = {name: getattr(replayed, name) for name in ("views", "thaw", "size", "backbone")}
+    every |= {name: getattr(replayed.fit, name) for name in ("epochs", "batch_size", "lr")}
+    every |= {"thaw_epochs": replayed.thaw_epochs, "seed": 3}
+    again, _ = choose(sets, every, None, monkeypatch)
+    assert again == replayed
 
 
 @pytest.mark.parametrize("name", ["epochs", "thaw_epochs", "patience"])
@@ -92,7 +122,7 @@ def test_what_a_budget_decides_cannot_be_given(sets, monkeypatch, name):
 
 
 def test_the_pace_is_measured_on_the_photos_at_hand(sets):
-    train = sets[0].subset(sets[0].images[:8])
+    train = sets[0].subset(list(sets[0].images)[:8])
     pace = recipes.measured_pace(train, "cpu")
     assert 0 < pace.view < 10
     assert 0 < pace.step < 10

@@ -20,7 +20,7 @@ from frostbox.features.cache import FeatureCache
 from frostbox.heads import FeatureSpec, Head
 from frostbox.schedule import Schedule
 from frostbox.settings import TrainSettings
-from frostbox.thawing import samples, stage_count
+from frostbox.thawing import NONE, samples, stage_count
 from frostbox.training import FitResult, FitSettings, Samples, fit
 
 HEAD, THAW = "head", "thaw"
@@ -100,6 +100,7 @@ class Learner:
         self, name: str, stages: Stages | None, clock: Clock, console: Console, resume: bool
     ) -> FitResult:
         settings = self.settings.fit if stages is None else self.settings.thaw_fit()
+        once = stages is None and self.settings.thaw != NONE and not settings.validate_every
         folder = self._folder(name)
         folder.mkdir(exist_ok=True)
         with clock.part("train" if stages is None else name):
@@ -115,6 +116,8 @@ class Learner:
                 )
                 console.print(reason)
                 self._keep(settings, stages)
+            if once:  # what is best is decided by the phase that follows
+                settings = replace(settings, validate_every=settings.epochs)
             estimate = planning.estimate_training(self.head, train, settings, stages, self.device)
             console.print(str(estimate))
             planning.check_space(folder, estimate)

@@ -6,6 +6,7 @@ flag pins it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,8 @@ _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements
 _SELECTION = 0.012  # seconds to select and score the boxes of an image
 _VALIDATIONS = 8  # in both phases, each a forward pass
-_FEWEST = 8000  # images that the head alone sees at least
+_SMALL = 1000  # images, up to which a data set is small
+_FEWEST = 12000  # images that the head alone sees at least
 _MOST_VIEWS, _PASSES_A_VIEW = 8, 7
 _SPARE = 0.95  # share of a budget that a recipe's shortest schedule may fill
 
@@ -47,9 +49,11 @@ class Recipe:
         backbone, size, views, thaw: as in TrainSettings; `size` of both sides, `views` at least.
         passes, thaw_passes: over the images, of the head alone and with thawed stages; with fewer
             a cheaper recipe gives more. A small data set needs more of them: so many that the head
-            alone sees _FEWEST images, and the thawed stages as many for each of their passes.
+            alone sees _FEWEST images, and with thawed stages in the same proportion.
         view: what a view through the backbone costs, step: what the head's step costs an image, and
             thaw_step: one with thawed stages, each in units of the first recipe's.
+        images: for data sets of so many, (least, most).
+        batch_size, lr: as in FitSettings.
     """
 
     backbone: str
@@ -61,6 +65,9 @@ class Recipe:
     view: float
     step: float
     thaw_step: float
+    images: tuple[int, float] = (0, math.inf)
+    batch_size: int = 32
+    lr: float = 4e-3
 
     def enough(self, train: int) -> tuple[float, float]:
         """Passes over so many images, of the head alone and with thawed stages."""
@@ -102,10 +109,15 @@ class Pace:
 # on two cores (docs/results.md).
 RECIPES = (
     Recipe("efficientnet_lite0", 320, 2, "none", 4, 0, 1.0, 1.0, 2.0),
-    Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 2.0),
-    Recipe("efficientnet_lite2", 384, 2, "1", 6, 8, 3.1, 1.6, 3.2),
-    Recipe("efficientnet_lite2", 384, 4, "2", 6, 8, 3.1, 1.6, 6.0),
-)
+    # Few images: small objects gain more from pixels, and the head from steps, than from thawing.
+    Recipe(
+        "efficientnet_lite0", 416, 4, "none", 30, 0, 1.7, 1.7, 3.4,
+        images=(0, _SMALL), batch_size=16, lr=3e-3,
+    ),
+    Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 2.0, images=(_SMALL + 1, math.inf)),
+    Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 3.1, 1.6, 3.2),
+    Recipe("efficientnet_lite2", 384, 4, "2", 4, 6, 3.1, 1.6, 6.0),
+)  # fmt: skip
 
 
 def chosen(
@@ -136,20 +148,14 @@ def chosen(
         return settings
     pace = measured_pace(train_set, device)
     validated = len(val_set.photos) if val_set is not None else 0
-    fitting = [recipe for recipe in RECIPES if _agrees(recipe, given)]
+    fitting = [recipe for recipe in RECIPES if _agrees(recipe, given, images)]
     if not fitting:
         console.print("epochs are planned for the settings that were given")
         return settings
     needs = {recipe: recipe.seconds(pace, images, validated) for recipe in fitting}
     affordable = [r for r in fitting if needs[r] <= _SPARE * budget]
     recipe = affordable[-1] if affordable else fitting[0]
-    changed = replace(
-        settings,
-        backbone=given.get("backbone", recipe.backbone),
-        size=given.get("size", (recipe.size, recipe.size)),
-        views=given.get("views", recipe.enough_views(images)),
-        thaw=given.get("thaw", recipe.thaw),
-    )
+    changed = _applied(recipe, settings, given, images)
     console.print(
         f"budget {seconds_text(budget)}: {_described(changed)}; the best recipe whose shortest "
         f"useful schedule fits for {images} images (it needs {seconds_text(needs[recipe])}; "
@@ -226,12 +232,32 @@ class _Zeros(Samples):
         return maps, self._head.encode([target] * len(rows))
 
 
-def _agrees(recipe: Recipe, given: Mapping[str, Any]) -> bool:
-    """Whether a recipe's costs hold for what is given."""
+def _applied(
+    recipe: Recipe, settings: TrainSettings, given: Mapping[str, Any], images: int
+) -> TrainSettings:
+    """What the recipe says, where nothing is given."""
+    fit = replace(
+        settings.fit,
+        batch_size=given.get("batch_size", recipe.batch_size),
+        lr=given.get("lr", recipe.lr),
+    )
+    return replace(
+        settings,
+        backbone=given.get("backbone", recipe.backbone),
+        size=given.get("size", (recipe.size, recipe.size)),
+        views=given.get("views", recipe.enough_views(images)),
+        thaw=given.get("thaw", recipe.thaw),
+        fit=fit,
+    )
+
+
+def _agrees(recipe: Recipe, given: Mapping[str, Any], images: int) -> bool:
+    """Whether a recipe is for so many images, and its costs hold for what is given."""
     size = (recipe.size, recipe.size)
     short = re.sub(r"^lite", "efficientnet_lite", given.get("backbone", recipe.backbone))
     return (
-        short == recipe.backbone
+        recipe.images[0] <= images <= recipe.images[1]
+        and short == recipe.backbone
         and given.get("size", size) == size
         and given.get("thaw", recipe.thaw) == recipe.thaw
     )
@@ -254,7 +280,31 @@ def _described(settings: TrainSettings) -> str:
 def _by_size(
     settings: TrainSettings, given: Mapping[str, Any], images: int, console: Console
 ) -> TrainSettings:
-    """Without a budget: a schedule by the number of images."""
+    """Without a budget: the schedules that were measured, by the number of images.
+
+    Few images: the small recipe, long. More: the head first, then the last stage with it. Whoever
+    gives `epochs` or a detector to start from gets no thawing that was not asked for.
+    """
     if settings.head != DEFAULT_HEAD:
         return settings
-    return settings
+    small = images <= _SMALL
+    recipe = RECIPES[1] if small else RECIPES[2]
+    changed = _applied(recipe, settings, given, images)
+    if ("epochs" in given or "start" in given) and "thaw" not in given:
+        changed = replace(changed, thaw=NONE)
+    if "epochs" not in given:
+        seen = _FEWEST if changed.thaw == NONE else _FEWEST * 1.5
+        low, high = (40, 100) if changed.thaw == NONE and small else (4, 40)
+        epochs = min(high, max(low, math.ceil(seen / images)))
+        if changed.thaw == NONE and not small:
+            epochs = 20
+        changed = replace(changed, fit=replace(changed.fit, epochs=epochs))
+    if "thaw_epochs" not in given:
+        changed = replace(changed, thaw_epochs=max(6, min(16, math.ceil(3 * _FEWEST / images))))
+    console.print(
+        f"{images} images: {_described(changed)}, {changed.fit.epochs} epochs"
+        + ("" if changed.thaw == NONE else f" and {changed.thaw_epochs} with thawed stages")
+        + "; what was measured to suit "
+        + (f"up to {_SMALL} images" if small else f"more than {_SMALL} images")
+    )
+    return changed

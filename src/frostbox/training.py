@@ -31,7 +31,7 @@ from frostbox.heads import Head, check_choice, check_share, check_types
 from frostbox.progress import Progress
 from frostbox.steps import Batch, HeadModule, uses_bf16
 
-_VALIDATIONS = 4  # in a run, where their number is left open
+_VALIDATIONS = 3  # in a run, where their number is left open
 Row = tuple[int, int]
 """Image index and view index in a cache."""
 
@@ -54,8 +54,8 @@ class FitSettings:
             for none. It warms up: after n steps it is at most (1 + n) / (10 + n).
         clip: largest norm of the gradient; 0 for no limit.
         epoch_images: images in an epoch, drawn anew each time; 0 for all.
-        validate_every: epochs from one validation to the next; 0 for about four in a run. The last
-            epoch is always validated.
+        validate_every: epochs from one validation to the next, counted back from the last; 0 for at
+            most three in a run.
         backbone_lr: peak learning rate of thawed stages as a share of `lr`. stage_decay: what each
             stage before the last has of the share of the next.
     """
@@ -305,7 +305,7 @@ def fit(
 
 def validation_interval(settings: FitSettings) -> int:
     """Epochs from one validation to the next."""
-    return settings.validate_every or max(1, round(settings.epochs / _VALIDATIONS))
+    return settings.validate_every or -(-settings.epochs // _VALIDATIONS)
 
 
 def validations_of(settings: FitSettings) -> int:

@@ -125,8 +125,8 @@ def test_single_head_and_val_split_none(shapes_voc, frostbox, tmp_path):
 
 def test_an_estimate_comes_before_the_work(shapes_voc, frostbox, tmp_path):
     result = frostbox(
-        "train", shapes_voc, "--size", 64, "--epochs", 1, "--out", tmp_path / "run", "--cache",
-        tmp_path / "cache",
+        "train", shapes_voc, "--size", 64, "--views", 2, "--epochs", 1, "--out",
+        tmp_path / "run", "--cache", tmp_path / "cache",
     )  # fmt: skip
     extracting = result.err.index("extracting 112 views of 64 photos: about")
     assert extracting < result.err.index("features of 'train' in")
