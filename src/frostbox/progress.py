@@ -18,6 +18,16 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from frostbox.units import seconds_text
+
+
+def _pace(rate: float, unit: str) -> str:
+    """'14.2 images/s', or '42 s an epoch' where a unit takes seconds."""
+    if 0 < rate < 0.5:
+        one = unit.removesuffix("s")
+        return f"{seconds_text(1 / rate)} {'an' if one[0] in 'aeio' else 'a'} {one}"
+    return f"{rate:.1f} {unit}/s"
+
 
 class Progress:
     """Start, advance, stop; one task at a time."""
@@ -61,14 +71,14 @@ class Progress:
         self._done = done
         now = time.perf_counter()
         rate = (done - self._first) / max(now - self._started, 1e-9)
-        shown = f"{rate:.1f} {self._unit}/s"
+        shown = _pace(rate, self._unit)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, rate=shown, note=note)
         elif now - self._logged >= self.LOG_INTERVAL:
             self._logged = now
             left = (self._total - done) / rate if rate else 0.0
             print(
-                f"{self._label}: {done}/{self._total}, {shown}, {left:.0f} s left"
+                f"{self._label}: {done}/{self._total}, {shown}, {seconds_text(left)} left"
                 + (f", {note}" if note else ""),
                 file=sys.stderr,
             )
