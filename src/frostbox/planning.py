@@ -28,7 +28,8 @@ from frostbox.units import seconds_text, size_text
 _SAMPLED_PHOTOS = 12
 _TIMED_IMAGES = 48
 _WARM, _TIMED = 2, 5  # steps; the first ones compile and allocate
-_STEP_OVERHEAD = 1.05  # logging, averaging of weights, checkpoints
+# What logging, averaging of weights and checkpoints add to a step: a share, and seconds.
+_OVERHEAD_SHARE, _OVERHEAD = 1.05, 0.01
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def time_steps(
         stages.freeze()
     scale = settings.batch_size / size
     return (
-        _STEP_OVERHEAD * scale * sorted(whole[_WARM:])[_TIMED // 2],
+        scale * (_OVERHEAD_SHARE * sorted(whole[_WARM:])[_TIMED // 2] + _OVERHEAD),
         scale * sorted(forward[_WARM:])[_TIMED // 2],
     )
 
