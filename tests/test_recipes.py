@@ -73,7 +73,8 @@ def test_a_small_data_set_gets_more_passes_and_more_views():
 
 
 def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):
-    settings, _ = choose(sets, {}, 1.0, monkeypatch)
+    settings, said = choose(sets, {}, 1.0, monkeypatch)
+    assert "cut short" in said
     assert settings.backbone == RECIPES[0].backbone
     assert settings.size == (RECIPES[0].size,) * 2
 

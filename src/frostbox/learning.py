@@ -23,6 +23,7 @@ from frostbox.settings import TrainSettings
 from frostbox.thawing import NONE, samples, stage_count
 from frostbox.training import FitResult, FitSettings, Samples, fit
 
+_NEVER = 10**9  # epochs; the last one is validated in any case
 HEAD, THAW = "head", "thaw"
 """The phases by name; the second has a folder of that name in the run's."""
 
@@ -110,15 +111,18 @@ class Learner:
                 val = samples(
                     self.caches[1], self.val_set, self.backbone, self.head, stages, drawn=False
                 )
+            step = None
+            if once:  # what is best is decided by the phase that follows
+                settings = replace(settings, validate_every=_NEVER)
             if self.schedule is not None:
-                settings, reason = self.schedule.fit(
+                settings, step, reason = self.schedule.fit(
                     settings, self.head, train, val, stages, self.device
                 )
                 console.print(reason)
                 self._keep(settings, stages)
-            if once:  # what is best is decided by the phase that follows
-                settings = replace(settings, validate_every=settings.epochs)
-            estimate = planning.estimate_training(self.head, train, settings, stages, self.device)
+            estimate = planning.estimate_training(
+                self.head, train, settings, stages, self.device, step=step
+            )
             console.print(str(estimate))
             planning.check_space(folder, estimate)
             return fit(
@@ -129,7 +133,8 @@ class Learner:
     def _keep(self, planned: FitSettings, stages: Stages | None) -> None:
         """Write what was planned into settings.json: the run may be resumed and replayed."""
         if stages is None:
-            self.settings = replace(self.settings, fit=planned)
+            fit = replace(planned, validate_every=self.settings.fit.validate_every)
+            self.settings = replace(self.settings, fit=fit)
         else:
             self.settings = replace(
                 self.settings,

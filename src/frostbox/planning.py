@@ -27,7 +27,7 @@ from frostbox.units import seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
 _TIMED_IMAGES = 48
-_WARM, _TIMED = 2, 5  # steps; the first ones compile and allocate
+_WARM, _TIMED = 4, 6  # steps; the first ones compile and allocate
 # What logging, averaging of weights and checkpoints add to a step: a share, and seconds.
 _OVERHEAD_SHARE, _OVERHEAD = 1.05, 0.01
 
@@ -120,13 +120,19 @@ def estimate_training(
     settings: FitSettings,
     stages: Stages | None = None,
     device: str = "cpu",
+    *,
+    step: float | None = None,
 ) -> Estimate:
     """Time and memory to fit the head, and stages below it, from a few real steps.
 
     The weights are left as they were.
+
+    Args:
+        step: seconds of a step, where they are known already.
     """
     batch = min(settings.batch_size, max(len(train), 2))
-    step, _ = time_steps(head, train, settings, stages, device)
+    if step is None:
+        step, _ = time_steps(head, train, settings, stages, device)
     parts = [head] if stages is None else [head, stages]
     weights = sum(p.numel() for part in parts for p in part.parameters())
     images = min(settings.epoch_images, len(train)) or len(train)

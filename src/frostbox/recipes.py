@@ -136,7 +136,7 @@ def chosen(
         budget: seconds for everything; None to choose by the number of images.
 
     Raises:
-        SettingsError: a budget that is too short for anything, or one with `epochs` given.
+        SettingsError: a budget, and one of the settings that it decides.
     """
     images = len(train_set.photos)
     if budget is None:
@@ -156,10 +156,15 @@ def chosen(
     affordable = [r for r in fitting if needs[r] <= _SPARE * budget]
     recipe = affordable[-1] if affordable else fitting[0]
     changed = _applied(recipe, settings, given, images)
+    why = (
+        f"the best recipe whose shortest useful schedule fits for {images} images (it needs "
+        if affordable
+        else f"the cheapest recipe, cut short: it should have more time for {images} images ("
+    )
     console.print(
-        f"budget {seconds_text(budget)}: {_described(changed)}; the best recipe whose shortest "
-        f"useful schedule fits for {images} images (it needs {seconds_text(needs[recipe])}; "
-        f"measured here: {1 / pace.view:.0f} views/s, {1 / pace.step:.0f} images/s in training)"
+        f"budget {seconds_text(budget)}: {_described(changed)}; {why}"
+        f"{seconds_text(needs[recipe])}; measured here: {1 / pace.view:.0f} views/s, "
+        f"{1 / pace.step:.0f} images/s in training)"
     )
     following = [r for r in fitting if needs[r] > _SPARE * budget]
     if following:

@@ -14,7 +14,7 @@ from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.heads import Head
 from frostbox.planning import time_steps
-from frostbox.training import FitSettings, Samples, validations_of
+from frostbox.training import VALIDATIONS, FitSettings, Samples
 from frostbox.units import seconds_text
 
 _AIM = 0.97  # share of the budget that is planned: an end a little early beats one too late
@@ -47,20 +47,29 @@ class Schedule:
         val: Samples | None,
         stages: Stages | None,
         device: str,
-    ) -> tuple[FitSettings, str]:
-        """The settings of a phase with as many epochs as fit, and the sentence that says so."""
+    ) -> tuple[FitSettings, float, str]:
+        """As many epochs as fit: a phase's settings, seconds of a step, and a sentence on it."""
         images = sum(1 for n in train.objects if n or settings.empty)
         step, forward = time_steps(head, train, settings, stages, device)
         each, check = step / settings.batch_size, forward / settings.batch_size
         seconds = max(0.0, self.left()) * (self.share if stages is None else 1.0)
         passes = seconds / (images * each)
-        validations = validations_of(replace(settings, epochs=max(1, math.ceil(passes))))
+        validations = _validations(settings, max(1, math.ceil(passes)))
         checked = 0.0 if val is None else validations * len(val) * check
         passes = max(seconds - checked, seconds / 2) / (images * each)
         epochs = max(1, math.ceil(passes - 0.05))
         length = min(images, max(settings.batch_size, round(passes * images / epochs)))
         planned = replace(settings, epochs=epochs, epoch_images=0 if length == images else length)
-        return planned, (
+        return (
+            planned,
+            step,
             f"{epochs} epochs of {length} images: {seconds_text(seconds)} are left for them, "
-            f"{step * 1000:.0f} ms for a step of {settings.batch_size} images"
+            f"{step * 1000:.0f} ms for a step of {settings.batch_size} images",
         )
+
+
+def _validations(settings: FitSettings, epochs: int) -> int:
+    """At most so many, also when there turn out to be fewer epochs."""
+    if settings.validate_every:
+        return -(-epochs // settings.validate_every)
+    return min(epochs, VALIDATIONS)

@@ -31,7 +31,7 @@ from frostbox.heads import Head, check_choice, check_share, check_types
 from frostbox.progress import Progress
 from frostbox.steps import Batch, HeadModule, uses_bf16
 
-_VALIDATIONS = 3  # in a run, where their number is left open
+VALIDATIONS = 3  # in a run, where their number is left open
 Row = tuple[int, int]
 """Image index and view index in a cache."""
 
@@ -243,17 +243,19 @@ def fit(
     if resume and not last.exists():
         raise SettingsError(f"{last} does not exist: there is no run to resume there")
     kept: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
-    latest = ModelCheckpoint(
-        filename="best", save_top_k=0 if val is not None else 1, save_last=True,
-        save_on_train_epoch_end=True, **kept,
-    )  # fmt: skip
-    best, metrics = latest, MetricsFile(run / "metrics.csv")
-    callbacks: list[Callback] = [metrics, latest]
-    if val is not None:
+    metrics = MetricsFile(run / "metrics.csv")
+    callbacks: list[Callback] = [metrics]
+    if val is None:
+        best = ModelCheckpoint(
+            filename="best", save_last=True, save_on_train_epoch_end=True, **kept
+        )
+    else:
         best = ModelCheckpoint(
             filename="best", monitor="val_loss", save_on_train_epoch_end=False, **kept
         )
-        callbacks.append(best)
+        # Epochs without a validation are kept too, to resume from.
+        callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **kept))
+    callbacks.append(best)
     if val is not None and validation_interval(settings) > 1:
         callbacks.append(ValidateEvery(validation_interval(settings)))
     if settings.ema:
@@ -305,12 +307,7 @@ def fit(
 
 def validation_interval(settings: FitSettings) -> int:
     """Epochs from one validation to the next."""
-    return settings.validate_every or -(-settings.epochs // _VALIDATIONS)
-
-
-def validations_of(settings: FitSettings) -> int:
-    """How many validations a whole run has."""
-    return -(-settings.epochs // validation_interval(settings))
+    return settings.validate_every or -(-settings.epochs // VALIDATIONS)
 
 
 class _Ahead(DataLoader[Batch]):

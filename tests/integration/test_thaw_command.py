@@ -77,6 +77,7 @@ def test_an_interrupted_run_is_resumed_in_either_phase(
     with pytest.raises(Stop):
         frostbox(*command)
     monkeypatch.setattr(ViewSampler, "set_epoch", original)
+    assert (tmp_path / "run" / "thaw" / "last.ckpt").exists() == (phase == "thaw")
     if phase == "head":  # nothing was kept yet: the same command again
         result = frostbox(*command)
     else:
