@@ -90,6 +90,19 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(shapes, name, tmp_path, mo
     assert [row["epoch"] for row in rows[0]] == ["0", "1", "2", "3"]
 
 
+def test_a_head_in_eval_mode_is_trained_like_another(shapes, tmp_path):
+    sets, caches, spec = shapes
+    heads = []
+    for number in range(2):
+        torch.manual_seed(3)
+        head = create_head("pyramid", spec, 3).train(number == 0)
+        train = CachedViews(caches["train"], sets["train"], head)
+        (tmp_path / str(number)).mkdir()
+        fit(head, train, None, SETTINGS, tmp_path / str(number))
+        heads.append(weights(head))
+    assert_equal_weights(*heads)
+
+
 def test_the_best_epoch_is_kept_and_its_figures_reported(shapes, tmp_path):
     _, result = run(shapes, "grid", tmp_path / "run", replace(SETTINGS, epochs=8))
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))

@@ -306,6 +306,8 @@ def _by_size(
         changed = replace(changed, fit=replace(changed.fit, epochs=epochs))
     if "thaw_epochs" not in given:
         changed = replace(changed, thaw_epochs=max(6, min(16, math.ceil(3 * _FEWEST / images))))
+    if changed == settings:  # nothing was left open
+        return settings
     console.print(
         f"{images} images: {_described(changed)}, {changed.fit.epochs} epochs"
         + ("" if changed.thaw == NONE else f" and {changed.thaw_epochs} with thawed stages")

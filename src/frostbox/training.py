@@ -279,6 +279,7 @@ def fit(
         default_root_dir=run,
     )
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head.train()  # Lightning leaves it as it is, and an earlier phase ends in eval mode
     module = HeadModule(
         head,
         settings,
