@@ -39,6 +39,11 @@ LOSSES: dict[str, dict[str, Any]] = {
     "batches of 16": {"batch_size": 16, "lr": 3e-3},
     "without averaged weights": {"ema": 0.0},
 }
+# Else they would follow the number of images.
+PINNED: dict[str, Any] = {
+    "backbone": "efficientnet_lite0", "size": (320, 320), "views": 2, "thaw": "none",
+    "batch_size": 32, "lr": 4e-3,
+}  # fmt: skip
 SHARES = (0.1, 0.25, 0.5, 1.0)
 SELECTIONS: dict[str, dict[str, Any]] = {
     "NMS at IoU 0.5 (default)": {},
@@ -111,7 +116,7 @@ class Bench:
             out=self.folder / f"run{self.number}",
             cache=self.cache,
             console=Console(quiet=True),
-            **{"epochs": self.epochs, "seed": seed, **options},
+            **{**PINNED, "epochs": self.epochs, "seed": seed, **options},
         )
 
     def print_rows(self, rows: dict[str, tuple[dict[str, Any], float]], seeds: int) -> None:

@@ -77,6 +77,19 @@ def test_a_strided_depthwise_convolution_is_computed_in_float32_under_bfloat16()
     assert seen == [torch.float32]
 
 
+@pytest.mark.parametrize("name", ["convnext_atto", "lite0", "resnet18"])
+def test_no_norm_learns_whoever_wrote_it(name: str) -> None:
+    backbone = backbones.create(name, (8, 16, 32), "random:0")
+    Stages(backbone, 3).thaw()
+    kinds = {
+        type(backbone.get_submodule(k.rpartition(".")[0])).__name__
+        for k, p in backbone.named_parameters()
+        if p.requires_grad
+    }
+    assert kinds
+    assert all("Norm" not in kind for kind in kinds), kinds
+
+
 @pytest.mark.parametrize("count", [0, 4])
 def test_a_number_of_stages_that_is_not_there_is_refused(count: int) -> None:
     with pytest.raises(SettingsError, match="has 3 stages"):

@@ -126,6 +126,22 @@ def test_early_stopping_ends_a_run_that_gains_nothing(shapes, tmp_path):
     assert result.epochs < 40
 
 
+def test_patience_counts_validations(shapes, tmp_path):
+    settings = replace(SETTINGS, epochs=60, lr=1e-9, patience=2, validate_every=3)
+    _, result = run(shapes, "single", tmp_path / "run", settings)
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    losses = [float(row["val_loss"]) for row in rows if row["val_loss"]]
+    assert result.epochs == len(rows) < 60
+    assert len(losses) - 1 - losses.index(min(losses)) == 2
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10])
+def test_schedules_of_any_length(shapes, tmp_path, epochs):
+    settings = replace(SETTINGS, epochs=epochs, batch_size=24)  # one step an epoch
+    _, result = run(shapes, "grid", tmp_path / "run", settings, validate=False)
+    assert result.epochs == epochs
+
+
 def test_images_without_objects_can_be_left_out(shapes, tmp_path):
     sets, caches, spec = shapes
     head = create_head("grid", spec, 3)

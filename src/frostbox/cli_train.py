@@ -27,7 +27,7 @@ def train(
         str | None,
         typer.Option(
             help="Network input in pixels: 320, or WIDTHxHEIGHT.",
-            show_default="320; 224 for grid and single",
+            show_default="320; 416 up to 1000 images; 224 for grid and single",
         ),
     ] = None,
     train_split: Annotated[
@@ -59,11 +59,11 @@ def train(
         typer.Option(
             metavar="STAGES|all",
             help="Then train the last stages of the backbone too: 1, 2, ..., or all.",
-            show_default="none",
+            show_default="1 above 1000 images, unless epochs are given; else none",
         ),
     ] = None,
     thaw_epochs: Annotated[
-        int | None, typer.Option(help="Passes with thawed stages.", show_default="8")
+        int | None, typer.Option(help="Passes with thawed stages.", show_default="6 to 16")
     ] = None,
     start: Annotated[
         Path | None,

@@ -65,21 +65,18 @@ class Learner:
             difficult=self.settings.fit.difficult,
         )  # fmt: skip
 
-    def learn(
-        self, clock: Clock, console: Console, *, resume: bool, head_too: bool
-    ) -> dict[str, FitResult]:
-        """Fit the head, then thaw where the settings say so; the best of both is kept.
+    def learn(self, clock: Clock, console: Console, *, resume: bool) -> dict[str, FitResult]:
+        """Fit the head, then thaw where the settings say so; the better of both is kept.
 
         Args:
             resume: go on where an interrupted run stopped, in either phase.
-            head_too: False to thaw at once, with a head that is trained already.
 
         Returns:
             The result of each phase, by name.
         """
         results = {}
         stages = self.stages()
-        if head_too:
+        if self.settings.head_first or stages is None:
             results[HEAD] = self._phase(HEAD, None, clock, console, resume)
         if stages is not None:
             before = [_copied(part.state_dict()) for part in (self.head, stages)]
@@ -135,6 +132,15 @@ class Learner:
         if stages is None:
             fit = replace(planned, validate_every=self.settings.fit.validate_every)
             self.settings = replace(self.settings, fit=fit)
+            if self.schedule is not None and self.settings.thaw != NONE:
+                # Until it is planned itself, for a run that is interrupted before: as much time as
+                # the plan leaves, at twice the cost of a step.
+                times = (1 / self.schedule.share - 1) / 2
+                self.settings = replace(
+                    self.settings,
+                    thaw_epochs=max(1, round(planned.epochs * times)),
+                    thaw_epoch_images=planned.epoch_images,
+                )
         else:
             self.settings = replace(
                 self.settings,

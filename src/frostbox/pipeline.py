@@ -20,6 +20,7 @@ from rich.console import Console
 
 from frostbox import backbones, evaluation, recipes
 from frostbox._version import __version__
+from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.photos import check_photo_sizes
@@ -34,7 +35,7 @@ from frostbox.heads import Head, create_head, head_class, settings_of
 from frostbox.learning import HEAD, THAW, Learner, feature_spec
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
-from frostbox.thawing import NONE
+from frostbox.thawing import NONE, stage_count
 from frostbox.training import FitResult, FitSettings, resolve_device
 
 SUMMARY_VERSION = 1
@@ -81,9 +82,14 @@ def train_run(
     """`train`, with all that it leaves; see there."""
     console = console or Console(stderr=True, markup=False, emoji=False)
     clock = Clock(Progress(console))
-    given = {**(TrainSettings.read(Path(config)) if config else {}), **options}
+    replayed = TrainSettings.read(Path(config)) if config else {}
+    if budget is not None:
+        if resume:
+            raise SettingsError("a run that is resumed has been planned: leave --budget out")
+        replayed = {k: v for k, v in replayed.items() if k not in recipes.PLANNED}
+    given = {**replayed, **options}
     if resume:
-        given, budget = resumed_settings(out, given), None  # the run has been planned
+        given = resumed_settings(out, given)
     origin = Detector.load(given["start"]) if given.get("start") else None
     if origin is not None:
         given = continued_settings(origin, given)
@@ -97,15 +103,20 @@ def train_run(
         run = prepare_run(out, train_set.name, settings.head, resume=resume, overwrite=overwrite)
         (run / "settings.json").write_text(settings.to_json())
         backbone, head = _network(settings, train_set, origin)
+        count = stage_count(settings.thaw, len(backbone.strides))
+        if count:
+            Stages(backbone, count)  # says what cannot be cut before any work
     with clock.part("extract"):
-        wanted = [(train_set, settings.views)] + ([(val_set, 1)] if val_set else [])
+        # Where all stages learn from photos at once, the cache only knows which can be read.
+        photos_only = not settings.head_first and count == len(backbone.strides)
+        wanted = [(train_set, 1 if photos_only else settings.views)]
+        wanted += [(val_set, 1)] if val_set else []
         caches = ensure_caches(wanted, backbone, settings, cache, console, clock.progress, device)
     learner = Learner(backbone, head, caches, train_set, val_set, settings, run, device)
     if budget is not None:
         with clock.part("plan"):
-            learner = recipes.scheduled(learner, budget, clock, console)
-            (run / "settings.json").write_text(learner.settings.to_json())
-    fitted = learner.learn(clock, console, resume=resume, head_too=_head_phase(origin, given))
+            learner = recipes.scheduled(learner, budget, clock)
+    fitted = learner.learn(clock, console, resume=resume)
     settings, last = learner.settings, list(fitted.values())[-1]
 
     detector = learner.detector()
@@ -201,11 +212,6 @@ def _network(
     return backbone, create_head(settings.head, spec, len(train_set.classes), head_settings)
 
 
-def _head_phase(origin: Detector | None, given: Mapping[str, Any]) -> bool:
-    """Whether the head is trained on frozen features first: not where it comes trained."""
-    return origin is None or given.get("thaw", NONE) == NONE or "epochs" in given
-
-
 def _phase_summary(settings: FitSettings, result: FitResult | None) -> dict[str, Any] | None:
     if result is None:
         return None
@@ -246,12 +252,18 @@ def continued_settings(origin: Detector, given: Mapping[str, Any]) -> dict[str, 
     }
     own = settings_of(origin.head)
     for name, value in given.items():
-        if (known | own).get(name, value) != value:
+        same = tuple(value) if isinstance(value, list) else value
+        same = backbones.full_name(value) if name == "backbone" else same
+        if (known | own).get(name, same) != same:
             raise SettingsError(
                 f"{name} is {value!r} and the detector to start from has "
                 f"{(known | own)[name]!r}: leave it out, or train from the start"
             )
-    return {**given, **known, "head_settings": own}
+    if given.get("weights", "auto") != "auto":
+        raise SettingsError("a detector brings its own weights: leave weights out")
+    # The head comes trained: it is trained alone only where epochs are asked for.
+    head_first = given.get("thaw", NONE) == NONE or "epochs" in given
+    return {"head_first": head_first, **given, **known, "head_settings": own}
 
 
 def prepare_run(
@@ -265,7 +277,7 @@ def prepare_run(
     run = Path(out) if out is not None else Path("runs") / f"{name}-{head}"
     if run.exists() and not run.is_dir():
         raise SettingsError(f"{run} is a file: give a folder for the run with --out")
-    marks = [run / mark for mark in ("last.ckpt", "best.safetensors")]
+    marks = [run / mark for mark in ("last.ckpt", "best.safetensors", f"{THAW}/last.ckpt")]
     if any(mark.exists() for mark in marks) and not resume:
         if not overwrite:
             raise SettingsError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,7 +145,8 @@ def estimate_training(
         seconds=steps * step,
         disk_bytes=weights * 4 * 8,  # best.ckpt, last.ckpt with AdamW's state, best.safetensors
         # Weights, gradients and AdamW's two moments; activations of about three batches.
-        memory_bytes=resident_bytes() + 16 * weights + 3 * 2 * batch * maps,
+        # The steps that were measured are in the peak, with what is inside of thawed stages.
+        memory_bytes=max(peak_bytes(), resident_bytes() + 16 * weights + 6 * batch * maps),
         note=f"measured: {step * 1000:.0f} ms for a step of {batch} images on {device}",
     )
 
@@ -178,14 +181,12 @@ def time_steps(
             encoded = {name: t.to(device) for name, t in encoded.items()}
             losses = head.loss(run_head(head, maps, bf16, stages), encoded)
             total = torch.stack(list(losses.values())).sum()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            _wait(device)
             forward.append(time.perf_counter() - started)
             optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            _wait(device)
             whole.append(time.perf_counter() - started)
     for part, state in zip(parts, states, strict=True):
         part.load_state_dict(state)
@@ -201,13 +202,27 @@ def time_steps(
     )
 
 
+def _wait(device: str) -> None:
+    """For what was queued on an accelerator."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
 def resident_bytes() -> int:
     """Memory that this process holds now; where the system does not tell, its peak so far."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far; 0 where the system does not tell."""
+    if importlib.util.find_spec("resource") is None:
+        return 0
     import resource
-    import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

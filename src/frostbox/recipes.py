@@ -7,7 +7,6 @@ flag pins it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +28,8 @@ from frostbox.thawing import NONE
 from frostbox.training import Row, Samples
 from frostbox.units import seconds_text
 
+PLANNED = ("epochs", "epoch_images", "thaw_epochs", "thaw_epoch_images", "patience")
+"""Settings that a budget decides."""
 _SAMPLED = 48  # images that are measured
 _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
@@ -141,17 +142,17 @@ def chosen(
     images = len(train_set.photos)
     if budget is None:
         return _by_size(settings, given, images, console)
-    clash = next((name for name in ("epochs", "thaw_epochs", "patience") if name in given), None)
+    clash = next((name for name in PLANNED if name in given), None)
     if clash is not None:
         raise SettingsError(f"a budget decides {clash}: give one of the two")
     if settings.head != DEFAULT_HEAD:
         return settings
-    pace = measured_pace(train_set, device)
-    validated = len(val_set.photos) if val_set is not None else 0
-    fitting = [recipe for recipe in RECIPES if _agrees(recipe, given, images)]
+    fitting = [recipe for recipe in RECIPES if _agrees(recipe, settings, given, images)]
     if not fitting:
         console.print("epochs are planned for the settings that were given")
         return settings
+    pace = measured_pace(train_set, device)
+    validated = len(val_set.photos) if val_set is not None else 0
     needs = {recipe: recipe.seconds(pace, images, validated) for recipe in fitting}
     affordable = [r for r in fitting if needs[r] <= _SPARE * budget]
     recipe = affordable[-1] if affordable else fitting[0]
@@ -176,7 +177,7 @@ def chosen(
     return changed
 
 
-def scheduled(learner: Learner, budget: float, clock: Clock, console: Console) -> Learner:
+def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
     """The learner with a schedule that ends within the budget, once the features are there."""
     head = learner.head
     recipe = next((r for r in RECIPES if _is(r, learner.settings)), None)
@@ -256,20 +257,25 @@ def _applied(
     )
 
 
-def _agrees(recipe: Recipe, given: Mapping[str, Any], images: int) -> bool:
-    """Whether a recipe is for so many images, and its costs hold for what is given."""
+def _agrees(recipe: Recipe, settings: TrainSettings, given: Mapping[str, Any], images: int) -> bool:
+    """Whether a recipe is for so many images, and its costs hold for what is given.
+
+    Stages that begin at the photo cost more than any recipe knows.
+    """
     size = (recipe.size, recipe.size)
-    short = re.sub(r"^lite", "efficientnet_lite", given.get("backbone", recipe.backbone))
+    strides = head_class(settings.head).strides_for(settings.head_settings)
     return (
         recipe.images[0] <= images <= recipe.images[1]
-        and short == recipe.backbone
+        and (recipe.thaw == NONE or int(recipe.thaw) < len(strides))
+        and backbones.full_name(given.get("backbone", recipe.backbone)) == recipe.backbone
         and given.get("size", size) == size
         and given.get("thaw", recipe.thaw) == recipe.thaw
     )
 
 
 def _is(recipe: Recipe, settings: TrainSettings) -> bool:
-    return (settings.backbone, settings.size, settings.thaw) == (
+    name = backbones.full_name(settings.backbone)
+    return (name, settings.size, settings.thaw) == (
         recipe.backbone,
         (recipe.size, recipe.size),
         recipe.thaw,
@@ -295,7 +301,9 @@ def _by_size(
     small = images <= _SMALL
     recipe = RECIPES[1] if small else RECIPES[2]
     changed = _applied(recipe, settings, given, images)
-    if ("epochs" in given or "start" in given) and "thaw" not in given:
+    asked = "thaw" in given
+    known = _agrees(recipe, settings, {**given, "size": changed.size}, images)
+    if not asked and ("epochs" in given or "start" in given or not known):
         changed = replace(changed, thaw=NONE)
     if "epochs" not in given:
         seen = _FEWEST if changed.thaw == NONE else _FEWEST * 1.5
@@ -309,7 +317,8 @@ def _by_size(
     if changed == settings:  # nothing was left open
         return settings
     console.print(
-        f"{images} images: {_described(changed)}, {changed.fit.epochs} epochs"
+        f"{images} images: {_described(changed)}"
+        + (f", {changed.fit.epochs} epochs" if changed.head_first else "")
         + ("" if changed.thaw == NONE else f" and {changed.thaw_epochs} with thawed stages")
         + "; what was measured to suit "
         + (f"up to {_SMALL} images" if small else f"more than {_SMALL} images")

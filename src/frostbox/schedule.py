@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 
 from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
+from frostbox.errors import SettingsError
 from frostbox.heads import Head
 from frostbox.planning import time_steps
 from frostbox.training import VALIDATIONS, FitSettings, Samples
 from frostbox.units import seconds_text
 
+_EPOCH = 0.1  # seconds that each epoch takes besides its steps: checkpoint, figures
+_LEAST_STEPS = 5
 _AIM = 0.97  # share of the budget that is planned: an end a little early beats one too late
 
 
@@ -49,15 +52,21 @@ class Schedule:
         device: str,
     ) -> tuple[FitSettings, float, str]:
         """As many epochs as fit: a phase's settings, seconds of a step, and a sentence on it."""
-        images = sum(1 for n in train.objects if n or settings.empty)
+        images = max(1, sum(1 for n in train.objects if n or settings.empty))
         step, forward = time_steps(head, train, settings, stages, device)
         each, check = step / settings.batch_size, forward / settings.batch_size
         seconds = max(0.0, self.left()) * (self.share if stages is None else 1.0)
         passes = seconds / (images * each)
         validations = _validations(settings, max(1, math.ceil(passes)))
         checked = 0.0 if val is None else validations * len(val) * check
-        passes = max(seconds - checked, seconds / 2) / (images * each)
+        passes = max(seconds - checked, seconds / 2) / (images * each + _EPOCH)
         epochs = max(1, math.ceil(passes - 0.05))
+        if passes * images < settings.batch_size * _LEAST_STEPS:
+            raise SettingsError(
+                f"the budget leaves {seconds_text(seconds)} for this part of the training, not "
+                f"even {_LEAST_STEPS} steps: the features that were extracted are kept, run the "
+                "same command again with a longer budget"
+            )
         length = min(images, max(settings.batch_size, round(passes * images / epochs)))
         planned = replace(settings, epochs=epochs, epoch_images=0 if length == images else length)
         return (

@@ -36,6 +36,7 @@ class TrainSettings:
         classes: class names in label order; None to take the data set's.
         strict: a broken photo is an error, not skipped.
         start: a detector whose weights are the start, or "" for none.
+        head_first: train the head on frozen features before stages are thawed.
         thaw: after the head, also train the last so many stages of the backbone ("1", ...), "all"
             from the photo on, or "none". thaw_epochs, thaw_lr, thaw_epoch_images: of
             that second phase, which otherwise follows `fit`.
@@ -54,6 +55,7 @@ class TrainSettings:
     classes: tuple[str, ...] | None = None
     strict: bool = False
     start: str = ""
+    head_first: bool = True
     thaw: str = "none"
     thaw_epochs: int = 8
     thaw_lr: float = 2e-3

@@ -107,7 +107,8 @@ class HeadModule(pl.LightningModule):
         losses["loss"] = torch.stack(list(losses.values())).sum()
         figures = {k: v.repeat(size) for k, v in losses.items()}
         for name, values in (figures | self.head.metrics(raw, encoded)).items():
-            entry = torch.stack((values.double().sum(), values.new_tensor(len(values)).double()))
+            values = values.cpu().double()  # MPS has no float64
+            entry = torch.stack((values.sum(), values.new_tensor(len(values))))
             self._sums.setdefault(name, []).append(entry)
 
     def on_validation_epoch_end(self) -> None:
@@ -134,7 +135,8 @@ class HeadModule(pl.LightningModule):
             optimizer,
             [g["lr"] for g in groups],
             total_steps=self.steps,
-            pct_start=s.warmup,
+            # Lightning's one cycle divides by the length of a warm-up that would be one step.
+            pct_start=s.warmup if round(s.warmup * self.steps, 6) != 1 else 1.5 / self.steps,
             cycle_momentum=False,
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

@@ -45,7 +45,7 @@ def stage_count(thaw: str, available: int) -> int:
     if not thaw.isdecimal() or not 1 <= int(thaw) <= available:
         raise SettingsError(
             f"thaw is '{thaw}': give none, all, or a number of stages from 1 to {available} (one a "
-            "feature map that the head reads)"
+            f"feature map that the head reads; {available} is all of them, from the photo on)"
         )
     return int(thaw)
 
@@ -105,8 +105,10 @@ class PhotoViews(Samples):
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def samples(

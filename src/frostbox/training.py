@@ -261,7 +261,9 @@ def fit(
     if settings.ema:
         callbacks.append(EmaOfWeights(settings.ema))
     if settings.patience and val is not None:
-        callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
+        callbacks.append(
+            EarlyStopping("val_loss", patience=settings.patience, check_on_train_epoch_end=False)
+        )
     if progress is not None:
         callbacks.append(ShowProgress(progress))
     _quiet()

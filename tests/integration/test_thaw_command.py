@@ -101,6 +101,11 @@ def test_a_detector_is_the_start_of_another(thawed, shapes_voc, frostbox, tmp_pa
         "--set", "thaw_lr=1e-9", *cache,
     )  # fmt: skip
     assert result.status == 0, result.err
+    assert not json.loads((tmp_path / "run" / "settings.json").read_text())["head_first"]
+    done = weights(tmp_path / "run")
+    again = frostbox("train", shapes_voc, "--resume", *cache)
+    assert again.status == 0, again.err  # finished already, and known as such
+    assert_equal(weights(tmp_path / "run"), done)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["fit"] is None  # the head came trained
     assert summary["thaw"]["epochs_run"] == 2
@@ -157,6 +162,7 @@ def test_mirrored_pictures_add_boxes(thawed, shapes_voc, frostbox):
         (("--thaw", "1", "--thaw-epochs", 0), "thaw_epochs is 0"),
         (("--budget", "soon"), "budget is 'soon': give a time such as 10min"),
         (("--budget", "10min", "--epochs", 3), "a budget decides epochs: give one of the two"),
+        (("--budget", "10min", "--resume"), "leave --budget out"),
         (("--class-loss", "hinge"), "class_loss is 'hinge'"),
         (("--set", "strides=[8,32]"), "give neighbours such as [8, 16, 32]"),
     ],

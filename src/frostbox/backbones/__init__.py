@@ -20,7 +20,7 @@ from frostbox.backbones.contract import Backbone
 from frostbox.backbones.weights import random_seed
 from frostbox.errors import BackboneError
 
-__all__ = ["DEFAULT_STRIDES", "Backbone", "classifier", "create"]
+__all__ = ["DEFAULT_STRIDES", "Backbone", "classifier", "create", "full_name"]
 
 DEFAULT_STRIDES = (8, 16, 32)
 
@@ -48,14 +48,14 @@ def create(
     wanted = tuple(sorted(set(out_strides)))
     if not wanted:
         raise BackboneError("out_strides is empty; ask for at least one stride, such as 32")
-    full_name = _without_alias(name)
+    whole = full_name(name)
     source = str(weights)
     if (seed := random_seed(source)) is not None:
         source = f"random:{seed}"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _build(full_name, wanted, source)
-    return _build(full_name, wanted, source)
+            return _build(whole, wanted, source)
+    return _build(whole, wanted, source)
 
 
 def classifier(name: str = "efficientnet_lite0") -> nn.Module:
@@ -65,10 +65,11 @@ def classifier(name: str = "efficientnet_lite0") -> nn.Module:
     """
     from frostbox.backbones import lite
 
-    return lite.classifier(_without_alias(name))
+    return lite.classifier(full_name(name))
 
 
-def _without_alias(name: str) -> str:
+def full_name(name: str) -> str:
+    """The name without its alias: "lite0" is "efficientnet_lite0"."""
     return re.sub(r"^lite(?=\d)", "efficientnet_lite", name)
 
 

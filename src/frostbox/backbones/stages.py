@@ -103,12 +103,13 @@ class _Float32OnCpu(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Like timm's: modules that choose by the size of their input stay whole."""
+    """Like timm's: modules that choose by the size of their input stay whole, and norms do."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         from timm.layers import is_notrace_module  # type: ignore[attr-defined]
 
-        return is_notrace_module(type(m)) or super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, _NORMS) or is_notrace_module(type(m))
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def _stages(backbone: Backbone) -> list[fx.GraphModule]:
