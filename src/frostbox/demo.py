@@ -23,7 +23,7 @@ from frostbox.progress import Progress
 DEMO_VERSION = 1  # of demo.json, which is never read back
 # As many scenes as two cores draw in half a minute, and the time that the training may take.
 TRAIN_SCENES = 960
-BUDGET = 100.0
+BUDGET = 125.0
 SHEET_IMAGES = 16
 SHEET_COLUMNS = 4
 
