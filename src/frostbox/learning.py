@@ -20,8 +20,8 @@ from frostbox.features.cache import FeatureCache
 from frostbox.heads import FeatureSpec, Head
 from frostbox.schedule import Schedule
 from frostbox.settings import TrainSettings
-from frostbox.thawing import NONE, samples, stage_count
-from frostbox.training import FitResult, FitSettings, Samples, fit
+from frostbox.thawing import NONE, samples
+from frostbox.training import FitResult, FitSettings, fit
 
 _NEVER = 10**9  # epochs; the last one is validated in any case
 HEAD, THAW = "head", "thaw"
@@ -40,6 +40,7 @@ class Learner:
     Attributes:
         caches: of train, and of val where there is one.
         run: the folder of the run.
+        stages: of the backbone, those that are to be thawed.
         schedule: plans the epochs of each phase; None to take those of the settings.
     """
 
@@ -51,19 +52,8 @@ class Learner:
     settings: TrainSettings
     run: Path
     device: str
+    stages: Stages | None = None
     schedule: Schedule | None = None
-
-    def stages(self) -> Stages | None:
-        """Those that are to be thawed, or have been."""
-        count = stage_count(self.settings.thaw, len(self.backbone.strides))
-        return Stages(self.backbone, count) if count else None
-
-    def train_samples(self, stages: Stages | None) -> Samples:
-        """What the head, or stages and head, learn from."""
-        return samples(
-            self.caches[0], self.train_set, self.backbone, self.head, stages,
-            difficult=self.settings.fit.difficult,
-        )  # fmt: skip
 
     def learn(self, clock: Clock, console: Console, *, resume: bool) -> dict[str, FitResult]:
         """Fit the head, then thaw where the settings say so; the better of both is kept.
@@ -75,7 +65,7 @@ class Learner:
             The result of each phase, by name.
         """
         results = {}
-        stages = self.stages()
+        stages = self.stages
         if self.settings.head_first or stages is None:
             results[HEAD] = self._phase(HEAD, None, clock, console, resume)
         if stages is not None:
@@ -102,7 +92,10 @@ class Learner:
         folder = self._folder(name)
         folder.mkdir(exist_ok=True)
         with clock.part("train" if stages is None else name):
-            train = self.train_samples(stages)
+            train = samples(
+                self.caches[0], self.train_set, self.backbone, self.head, stages,
+                difficult=self.settings.fit.difficult,
+            )  # fmt: skip
             val = None
             if self.val_set is not None:
                 val = samples(
@@ -163,7 +156,7 @@ class Learner:
             limit: only so many images, to see how long it takes.
         """
         assert self.val_set is not None
-        stages = self.stages()
+        stages = self.stages
         if stages is not None and not stages.reads:
             wanted = self.val_set.subset(self.val_set.photos[:limit])
             return evaluation.predict_photos(detector, wanted)

@@ -104,15 +104,14 @@ def train_run(
         (run / "settings.json").write_text(settings.to_json())
         backbone, head = _network(settings, train_set, origin)
         count = stage_count(settings.thaw, len(backbone.strides))
-        if count:
-            Stages(backbone, count)  # says what cannot be cut before any work
+        stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
     with clock.part("extract"):
         # Where all stages learn from photos at once, the cache only knows which can be read.
         photos_only = not settings.head_first and count == len(backbone.strides)
         wanted = [(train_set, 1 if photos_only else settings.views)]
         wanted += [(val_set, 1)] if val_set else []
         caches = ensure_caches(wanted, backbone, settings, cache, console, clock.progress, device)
-    learner = Learner(backbone, head, caches, train_set, val_set, settings, run, device)
+    learner = Learner(backbone, head, caches, train_set, val_set, settings, run, device, stages)
     if budget is not None:
         with clock.part("plan"):
             learner = recipes.scheduled(learner, budget, clock)

@@ -7,9 +7,8 @@ of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from frostbox.data.views import View, endless_view
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.index import canvas
-from frostbox.features.shards import load_views
+from frostbox.features.shards import load_views, one_thread
 from frostbox.heads import Head
 from frostbox.steps import Batch
 from frostbox.training import CachedViews, Row, Samples
@@ -87,7 +86,7 @@ class PhotoViews(Samples):
 
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
         """[uint8 (B, 3, H, W)] and the encoded targets; photos are decoded in threads."""
-        with ThreadPoolExecutor(_DECODERS) as pool, _one_thread():
+        with ThreadPoolExecutor(_DECODERS) as pool, one_thread():
             loaded = list(pool.map(self._load, rows))
         pictures, found = zip(*loaded, strict=True)
         return [torch.stack(pictures)], self._head.encode(found)
@@ -99,16 +98,6 @@ class PhotoViews(Samples):
         size, (picture,) = load_views(image, self._mode, self._size, [view])
         place = view.geometry(image.image_id, self._mode, size, self._size)
         return picture, targets(image, self._dataset, place, difficult=self._difficult)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def samples(

@@ -81,7 +81,7 @@ class ShardWriter:
         request = self._index.request
         self._tell(done)
         with (
-            _one_thread(self._engine.kind == "openvino"),
+            one_thread(self._engine.kind == "openvino"),
             ThreadPoolExecutor(workers, "decode") as decoders,
             ThreadPoolExecutor(1, "write") as writer,
         ):
@@ -245,7 +245,7 @@ def _ahead(
 
 
 @contextmanager
-def _one_thread(active: bool) -> Iterator[None]:
+def one_thread(active: bool = True) -> Iterator[None]:
     """Resize each picture in one thread: decoding threads and engine already fill the cores."""
     before = torch.get_num_threads()
     if active:
