@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,21 @@ def test_facts_and_curves_of_a_model(measured, detector, tmp_path):
             "columns": ["epoch", "train_loss", "val_loss"],
             "rows": [[0, 2.5, None], [1, 1.5, 3]],
         }
+    thawed = tmp_path / "thaw" / "metrics.csv"
+    thawed.parent.mkdir()
+    thawed.write_text("epoch,train_loss,val_loss,val_accuracy\n0,1.25,2,0.5\n")
+    assert evaluation_report(measured, detector, file)["training"] == training  # it was undone
+    fit = {"epochs_run": 2, "best_epoch": 1}
+    known = {"data": {"name": "s", "train_images": 9}, "frostbox_version": "0", "fit": fit}
+    trained = replace(detector.settings, training={**known, "thaw": {**fit, "epochs_run": 1}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detector, "settings", trained)
+        both = evaluation_report(measured, detector, file)
+    assert both["training"] == {
+        "columns": ["epoch", "train_loss", "val_loss", "val_accuracy"],
+        "rows": [[0, 2.5, None, None], [1, 1.5, 3, None], [2, 1.25, 2, 0.5]],
+    }
+    assert dict(both["facts"]["model"])["epochs with thawed stages"] == "1, kept 2"
     for foreign in ("", "name,loss\nours,0.5\n"):
         metrics.write_text(foreign)
         assert evaluation_report(measured, detector, file)["training"] is None

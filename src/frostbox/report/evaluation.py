@@ -86,7 +86,7 @@ def evaluation_report(
             {"name": name, "ap50": s["ap50"], "images": s["images"]}
             for name, s in figures["ap50_by_objects"].items()
         ],
-        training=None if detector is None else _training(model),
+        training=None if detector is None else _training(model, detector),
         gallery=gallery(examples(measured), score=measured.threshold),
     )
 
@@ -165,18 +165,27 @@ def _histogram(measured: Measured) -> ScoreHistogram:
     }
 
 
-def _training(model: Path) -> Training | None:
-    path = (model if model.is_dir() else model.parent) / "metrics.csv"
-    if not path.exists():
+def _training(model: Path, detector: Detector) -> Training | None:
+    """What was logged, epoch by epoch; thawed ones follow those of the head alone."""
+    run = model if model.is_dir() else model.parent
+    paths = [run / "metrics.csv"]
+    if detector.settings.training.get("thaw"):  # what was undone is not in the detector
+        paths.append(run / "thaw" / "metrics.csv")
+    logged: list[dict[str, str]] = []
+    for path in paths:
+        if not path.exists():
+            continue
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.DictReader(file)
+            if list(lines.fieldnames or [])[:1] != ["epoch"]:  # another program's file
+                return None
+            before = len(logged)
+            logged += [{**line, "epoch": str(before + int(float(line["epoch"])))} for line in lines]
+    if not logged:
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        columns, *rows = list(csv.reader(file)) or [[]]
-    if columns[:1] != ["epoch"]:  # another program's file
-        return None
-    return {
-        "columns": columns,
-        "rows": [[float(value) if value else None for value in row] for row in rows],
-    }
+    columns = list(dict.fromkeys(name for line in logged for name in line))
+    rows = [[float(line[c]) if line.get(c) else None for c in columns] for line in logged]
+    return {"columns": columns, "rows": rows}
 
 
 def _suppression(selection: Selection) -> str:
@@ -202,7 +211,10 @@ def _model_facts(detector: Detector | None, model: Path) -> list[Fact]:
     if "fit" in training:  # a detector that was put together in Python may know nothing
         data = training["data"]
         facts.append(("trained on", f"{data['name']}, {data['train_images']} images"))
-        for label, fit in (("epochs", training["fit"]), ("thawed", training.get("thaw"))):
+        for label, fit in (
+            ("epochs", training["fit"]),
+            ("epochs with thawed stages", training.get("thaw")),
+        ):
             if fit is not None:
                 facts.append((label, f"{fit['epochs_run']}, kept {fit['best_epoch'] + 1}"))
         facts.append(("frostbox", training["frostbox_version"]))

@@ -182,7 +182,10 @@ function trainingCards({ columns, rows }) {
     const [, part, name] = /^(?:(train|val)_)?(.*)$/.exec(column);
     if (!plots.has(name)) plots.set(name, []);
     const place = part === "val" ? 1 : 0;
-    plots.get(name).push({ name: part ?? name, x: steps, y: rows.map((row) => row[k]), className: colour(place) });
+    const y = rows.map((row) => row[k]);
+    // Not every epoch is validated: a line alone would not show a single value.
+    const markers = y.every(isNumber) ? null : [];
+    plots.get(name).push({ name: part ?? name, x: steps, y, className: colour(place), markers });
   }
   // The loss comes first: it is what was minimised.
   const ordered = [...plots].sort(([a], [b]) => Number(b === "loss") - Number(a === "loss"));
