@@ -18,11 +18,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from frostbox import evaluation
+from frostbox.data.voc import load
 from frostbox.data.voc_layout import find_voc
-from frostbox.inference import judge
+from frostbox.detector import Detector
+from frostbox.features.cache import FeatureCache
+from frostbox.features.store import list_caches
 from frostbox.pipeline import train_run
 
 LOSSES: dict[str, dict[str, Any]] = {
@@ -89,7 +91,7 @@ def main() -> None:
         folder = Path(scratch)
         bench = Bench(find_voc(given.data), folder, given.cache or folder / "cache", given.epochs)
         if given.group == "nms":
-            print_selections(bench.train({}, given.share, 0), given.data)
+            print_selections(bench.train({}, given.share, 0), given.data, bench.cache)
             return
         if given.group == "labels":
             rows = {f"{share:.0%} of the images": ({}, share) for share in SHARES}
@@ -138,14 +140,22 @@ class Bench:
             )
 
 
-def print_selections(trained: Any, data: str) -> None:
-    """AP50 of one detector by what happens to overlapping boxes, from the photos."""
-    table = Table("selection", "AP50", "11-point")
+def print_selections(trained: Any, data: str, root: Path) -> None:
+    """AP50 of one detector by what happens to overlapping boxes; only flips need the photos."""
+    (entry,) = [e for e in list_caches(root) if "/val-" in e["name"]]
+    cache = FeatureCache.open(entry["path"])
+    dataset = load(data, "val", trained.detector.settings.classes)
     for name, options in SELECTIONS.items():
-        judged = judge(trained.run, data, nms=options, console=Console(quiet=True))
-        figures = evaluation.score(judged.predictions, judged.dataset)
-        table.add_row(name, f"{100 * figures['ap50']:.1f}", f"{100 * figures['ap50_11point']:.1f}")
-    Console(width=100).print(table)
+        detector = Detector.load(trained.run).configured(**options)
+        if options.get("flip"):
+            predictions = evaluation.predict_photos(detector, dataset)
+        else:
+            predictions = evaluation.predict_cache(detector, cache, dataset)
+        figures = evaluation.score(predictions, dataset)
+        print(
+            f"| {name} | {100 * figures['ap50']:.1f} ({100 * figures['ap50_11point']:.1f}) |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
