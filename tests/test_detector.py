@@ -169,8 +169,8 @@ def test_unusable_files_are_named_with_the_reason(detector, tmp_path):
     refused("does not fit.*Missing key", lambda h, t: t.popitem())
     refused("format_version", lambda h, t: h.update(format_version=0))
     refused(
-        "has a pyramid head of format version 2",
-        lambda h, t: h.update(format_version=2, head={"name": "pyramid"}),
+        "has a pyramid head of format version 3",
+        lambda h, t: h.update(format_version=3, head={"name": "pyramid"}),
     )
     refused("lacks or garbles 'preprocessing'", lambda h, t: h.pop("preprocessing"))
     with pytest.raises(NotFoundError, match="does not exist"):

@@ -16,12 +16,13 @@ from torch import Tensor
 from frostbox._version import __version__
 from frostbox.errors import CheckpointError, NotFoundError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Written into every file. A reader accepts its own version and older ones, and says of a newer
 one that frostbox must be upgraded. Version 2 added thresholds of classes and the temperature of
-scores, version 3 thawed backbones and the pyramid head's strides and bins; an older file lacks them
-and gets the defaults. Before version 3 the heads below had layers that they no longer have."""
-_CHANGED_IN_3 = ("pyramid", "anchors")
+scores, version 3 thawed backbones and the pyramid head's strides and bins, version 4 the width of
+its finest level; an older file lacks them and gets the defaults. The heads below have had the
+layers that they have now since the version given."""
+_SINCE = {"pyramid": 4, "anchors": 3}
 
 
 def detector_file(path: Path) -> Path:
@@ -71,7 +72,7 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
             f"version {FORMAT_VERSION}: upgrade frostbox"
         )
     head = header.get("head", {}).get("name")
-    if version < 3 and head in _CHANGED_IN_3:
+    if version < _SINCE.get(head, 0):
         raise CheckpointError(
             f"{path} has a {head} head of format version {version}, from before the first release, "
             "whose layers are no longer there: train again"

@@ -171,7 +171,11 @@ class AnchorsHead(Head):
             return nn.ModuleList(layers)
 
         self.neck = TopDown(
-            features.channels, width, [1] * levels, settings.kernel, settings.dropout
+            features.channels,
+            [width] * levels,
+            [1] * levels,
+            settings.kernel,
+            settings.dropout,
         )
         self.branches = nn.ModuleList(
             separable(width, settings.kernel, settings.depth) for _ in range(levels)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class TopDown(nn.Module):
-    """Frozen maps, finest first, to maps of one width that know what the coarser ones saw.
+    """Frozen maps, finest first, to maps of given widths that know what the coarser ones saw.
 
     The top-down path of feature pyramid networks (Lin et al., CVPR 2017): each map takes the next
     coarser one, enlarged, and goes through its blocks.
@@ -18,23 +19,33 @@ class TopDown(nn.Module):
     def __init__(
         self,
         channels: Sequence[int],
-        width: int,
+        widths: Sequence[int],
         blocks: Sequence[int],
         kernel: int,
         dropout: float,
     ) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(_lateral(c, width, dropout) for c in channels)
-        self.merge = nn.ModuleList(separable(width, kernel, count) for count in blocks)
+        pairs = zip(channels, widths, strict=True)
+        self.lateral = nn.ModuleList(_lateral(c, width, dropout) for c, width in pairs)
+        self.merge = nn.ModuleList(
+            separable(width, kernel, count) for width, count in zip(widths, blocks, strict=True)
+        )
+        # Narrowed before it is enlarged, where there is a quarter as much of it.
+        self.handed = nn.ModuleList(
+            nn.Identity() if fine == coarse else nn.Conv2d(coarse, fine, 1)
+            for fine, coarse in pairwise(widths)
+        )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (B, width, rows, columns) of the same sizes as `features`."""
+        """Maps (B, width of the level, rows, columns) of the same sizes as `features`."""
         levels = [adapt(m) for adapt, m in zip(self.lateral, features, strict=True)]
         maps: list[Tensor] = []
-        for level, merge in zip(reversed(levels), reversed(list(self.merge)), strict=True):
+        for k in reversed(range(len(levels))):
+            level = levels[k]
             if maps:
-                level = level + F.interpolate(maps[0], size=level.shape[-2:], mode="nearest")
-            maps.insert(0, merge(level))
+                coarser = self.handed[k](maps[0])
+                level = level + F.interpolate(coarser, size=level.shape[-2:], mode="nearest")
+            maps.insert(0, self.merge[k](level))
         return maps
 
 

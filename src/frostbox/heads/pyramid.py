@@ -7,7 +7,8 @@ box fits too, so no objectness is needed.
 
 Where the work goes: a block at stride 8 costs four of stride 16 and sixteen of stride 32. So the
 coarse levels have deep branches of their own, which see far, and hand what they saw down to the
-finest, which has one block a branch; the average of the coarsest map goes to all.
+finest, which is half as wide and has one block a branch; the average of the coarsest map goes to
+all.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class PyramidSettings:
 
     Attributes:
         width: channels of neck and branches.
+        fine_width: the same at the finest of several levels, which has most of the points.
         depth: blocks of a branch at the coarse levels, one more than in the neck there.
         kernel: side of the depthwise convolutions.
         dropout: of the frozen features, whole channels at a time (training only).
@@ -72,6 +74,7 @@ class PyramidSettings:
     """
 
     width: int = 96
+    fine_width: int = 48
     depth: int = 3
     kernel: int = 3
     dropout: float = 0.0
@@ -92,10 +95,11 @@ class PyramidSettings:
         check_choice(self, "class_loss", DENSE_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
         check_gamma(self)
-        if min(self.width, self.kernel, self.topk) < 1 or self.depth < 1 or self.kernel % 2 == 0:
+        least = min(self.width, self.fine_width, self.depth, self.kernel, self.topk)
+        if least < 1 or self.kernel % 2 == 0:
             raise SettingsError(
-                f"width is {self.width}, topk {self.topk}, depth {self.depth}, kernel "
-                f"{self.kernel}: width, topk and depth must be at least 1, kernel odd"
+                f"width is {self.width}, fine_width {self.fine_width}, topk {self.topk}, depth "
+                f"{self.depth}, kernel {self.kernel}: all must be at least 1, kernel odd"
             )
 
 
@@ -146,7 +150,11 @@ class PyramidHead(Head):
         self.num_classes = num_classes
         width, given = settings.width, len(features.strides)
         levels = given + sum(s > features.strides[-1] for s in settings.strides)
-        self.context = nn.Linear(width, width)
+        widths = [settings.fine_width if levels > 1 else width] + [width] * (levels - 1)
+        # Levels of one width share what predicts.
+        distinct = list(dict.fromkeys(widths))
+        self.kinds = [distinct.index(w) for w in widths]
+        self.context = nn.ModuleList(nn.Linear(width, w) for w in distinct)
 
         def counts(coarse: int, number: int) -> list[int]:
             # Only the finest of several levels is too dear for more than one block.
@@ -154,12 +162,13 @@ class PyramidHead(Head):
 
         def branches() -> nn.ModuleList:
             return nn.ModuleList(
-                separable(width, settings.kernel, count) for count in counts(settings.depth, levels)
+                separable(w, settings.kernel, count)
+                for w, count in zip(widths, counts(settings.depth, levels), strict=True)
             )
 
         self.neck = TopDown(
             features.channels,
-            width,
+            widths[:given],
             counts(settings.depth - 1, given),
             settings.kernel,
             settings.dropout,
@@ -168,9 +177,10 @@ class PyramidHead(Head):
             separable(width, settings.kernel, 1) for _ in range(levels - given)
         )
         self.class_branches, self.box_branches = branches(), branches()
-        self.class_logits = nn.Conv2d(width, num_classes, 1)
-        self.distances = nn.Conv2d(width, 4 * max(1, settings.bins), 1)
-        nn.init.normal_(self.class_logits.weight, std=0.01)
+        self.class_logits = nn.ModuleList(nn.Conv2d(w, num_classes, 1) for w in distinct)
+        sides = 4 * max(1, settings.bins)
+        # By point: as a 1x1 convolution to four channels the same sums take five times as long.
+        self.distances = nn.ModuleList(nn.Linear(w, sides) for w in distinct)
         prior = _PRIOR
         if settings.class_loss == "ce":
             # Nothing weighs the easy background down here: at 0.01 its sum is a hundred times that
@@ -178,14 +188,12 @@ class PyramidHead(Head):
             # of an image start with the sum that one object's points have.
             points = sum(rows * columns for rows, columns in features.sizes)
             prior = min(prior, settings.topk / (points * num_classes))
-        nn.init.constant_(self.class_logits.bias, -math.log((1 - prior) / prior))  # type: ignore[arg-type]
-        nn.init.normal_(self.distances.weight, std=0.01)
         start = torch.full((4,), math.log(_START))
         if settings.bins:
             # A distribution with about the mean _START, falling from bin to bin.
             start = (-torch.arange(settings.bins) / _START).repeat(4)
-        with torch.no_grad():
-            self.distances.bias.copy_(start)  # type: ignore[union-attr]
+        _start(self.class_logits, torch.tensor(-math.log((1 - prior) / prior)))
+        _start(self.distances, start)
         # The levels see objects of the same size in cells; what differs they may scale.
         self.scale = nn.Parameter(torch.ones(levels))
         finest = features.sizes[0]
@@ -194,22 +202,26 @@ class PyramidHead(Head):
     def forward(self, features: Sequence[Tensor]) -> Raw:
         """Boxes and logits of every point, for maps of any size."""
         maps = self.neck(features)
-        context = self.context(maps[-1].mean((2, 3)))[:, :, None, None]
+        average = maps[-1].mean((2, 3))
+        context = [make(average)[:, :, None, None] for make in self.context]
         for make in self.coarser:
             maps.append(make(F.max_pool2d(maps[-1], 2, ceil_mode=True)))
         boxes, logits, bins = [], [], []
         for k, m in enumerate(maps):
-            seen = m + context.to(m.dtype)
-            sides = self.box_branches[k](seen)
+            kind = self.kinds[k]
+            seen = m + context[kind].to(m.dtype)
+            sides = self.box_branches[k](seen).permute(0, 2, 3, 1)
             # In bfloat16 a coordinate would be known to a pixel or two only.
             with torch.autocast(sides.device.type, enabled=False):
-                distances = self.distances(sides.float()) * self.scale[k]
+                distances = self.distances[kind](sides.float()) * self.scale[k]
+                distances = distances.unflatten(-1, (4, -1))
                 if self.settings.bins:
-                    bins.append(_by_point(distances, self.settings.bins))
-                boxes.append(_decode(distances, self.settings.bins))
-            scores = self.class_logits(self.class_branches[k](seen))
+                    bins.append(distances.flatten(1, 2))
+                boxes.append(_decode(distances))
+            scores = self.class_logits[kind](self.class_branches[k](seen))
             logits.append(scores.flatten(2).transpose(1, 2))
-        points, cells = (t.expand(len(maps[0]), -1, -1) for t in _points(maps))
+        places = _points([m.shape[-2:] for m in maps], maps[0])
+        points, cells = (t.expand(len(maps[0]), -1, -1) for t in places)
         raw = {"boxes": torch.cat(boxes, 1), "logits": torch.cat(logits, 1), "points": points}
         return raw | ({"bins": torch.cat(bins, 1), "cells": cells} if bins else {})
 
@@ -275,34 +287,41 @@ class PyramidHead(Head):
         }
 
 
-def _points(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Centres (x, y) of the cells of all maps and their sides, (A, 2) each, in image sizes."""
+def _start(layers: nn.ModuleList, bias: Tensor) -> None:
+    """Layers that begin by predicting the bias everywhere."""
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+        with torch.no_grad():
+            layer.bias.copy_(bias.expand_as(layer.bias))  # type: ignore[union-attr,operator,arg-type]
+
+
+def _points(sizes: Sequence[Sequence[int]], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (x, y) of the cells of maps of these (rows, columns) and their sides.
+
+    (A, 2) each, in image sizes, float32 on the device of `like`.
+    """
     points, cells = [], []
-    for m in maps:
-        rows, columns = m.shape[-2:]
-        y = (torch.arange(rows, device=m.device, dtype=torch.float32) + 0.5) / rows
-        x = (torch.arange(columns, device=m.device, dtype=torch.float32) + 0.5) / columns
+    for rows, columns in sizes:
+        y = (torch.arange(rows, device=like.device, dtype=torch.float32) + 0.5) / rows
+        x = (torch.arange(columns, device=like.device, dtype=torch.float32) + 0.5) / columns
         points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1))
         cells.append(points[-1].new_tensor([1 / columns, 1 / rows]).expand_as(points[-1]))
     return torch.cat(points), torch.cat(cells)
 
 
-def _by_point(distances: Tensor, bins: int) -> Tensor:
-    """(B, 4 n, h, w) as (B, h w, 4, n)."""
-    flat = distances.flatten(2).transpose(1, 2)
-    return flat.reshape(*flat.shape[:2], 4, bins)
-
-
-def _decode(distances: Tensor, bins: int) -> Tensor:
+def _decode(distances: Tensor) -> Tensor:
     """Distances to left, top, right, bottom, in cells, as boxes (B, h w, 4) normalised xyxy.
 
-    They come as their logarithms (B, 4, h, w), or as distributions (B, 4 bins, h, w).
+    They come as their logarithms (B, h, w, 4, 1), or as distributions (B, h, w, 4, bins).
     """
-    if bins:
-        mean = _by_point(distances, bins).softmax(-1)
-        cells = mean @ torch.arange(bins, device=mean.device, dtype=mean.dtype)
+    bins = distances.shape[-1]
+    if bins > 1:
+        cells = distances.softmax(-1) @ torch.arange(
+            bins, device=distances.device, dtype=distances.dtype
+        )
     else:
         # exp(7) cells is more than any image has; it keeps a wild start finite.
-        cells = distances.clamp(max=7.0).exp().flatten(2).transpose(1, 2)
-    centre, cell = _points([distances])
+        cells = distances.squeeze(-1).clamp(max=7.0).exp()
+    cells = cells.flatten(1, 2)
+    centre, cell = _points([distances.shape[1:3]], distances)
     return torch.cat((centre - cells[..., :2] * cell, centre + cells[..., 2:] * cell), -1)
