@@ -264,10 +264,12 @@ def test_help_of_every_command_starts_without_torch():
         assert flag in one.stdout
 
 
-def test_the_installed_command_fails_with_status_1(tmp_path):
-    command = Path(sys.executable).with_name("frostbox")
+@pytest.mark.parametrize(
+    "command", [[Path(sys.executable).with_name("frostbox")], [sys.executable, "-m", "frostbox"]]
+)
+def test_the_installed_command_fails_with_status_1(command, tmp_path):
     result = subprocess.run(
-        [command, "explore", tmp_path / "nowhere"], capture_output=True, text=True
+        [*command, "explore", tmp_path / "nowhere"], capture_output=True, text=True
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
