@@ -290,7 +290,3 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

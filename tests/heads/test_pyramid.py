@@ -11,7 +11,7 @@ from tests.heads.scenes import SPEC, maps, target
 
 
 def test_points_are_the_centres_of_the_cells():
-    points, cells = _points([(2, 4)], torch.zeros(1))
+    points, cells = _points([torch.zeros(1, 1, 2, 4)])
     assert cells.tolist() == [[0.25, 0.5]] * 8
     assert points.tolist() == [
         [0.125, 0.25], [0.375, 0.25], [0.625, 0.25], [0.875, 0.25],
@@ -22,20 +22,29 @@ def test_points_are_the_centres_of_the_cells():
 def test_distances_in_cells_become_boxes():
     # 2 x 4 cells: one cell is 1/4 wide and 1/2 high. From the centre (0.375, 0.25) half a cell to
     # the left, a cell to the right, a quarter up, half down.
-    distances = torch.ones(1, 2, 4, 4, 1)
-    distances[0, 0, 1, :, 0] = torch.tensor([0.5, 0.25, 1.0, 0.5])
-    box = _decode(distances.log())[0, 1]
+    distances = torch.ones(1, 8, 4, 1)
+    distances[0, 1, :, 0] = torch.tensor([0.5, 0.25, 1.0, 0.5])
+    box = _decode(distances.log(), *_points([torch.zeros(1, 1, 2, 4)]))[0, 1]
     assert torch.allclose(box, torch.tensor([0.25, 0.125, 0.625, 0.5]))
 
 
 def test_a_distribution_over_bins_is_read_as_its_mean():
     # 40 for one bin makes the others impossible; between two equal ones lies the half.
-    logits = torch.full((1, 2, 4, 4, 5), -40.0)
+    logits = torch.full((1, 8, 4, 5), -40.0)
     for side, bins in enumerate(([0], [1, 2], [3], [4])):
-        logits[0, 0, 1, side, bins] = 0.0
-    box = _decode(logits)[0, 1]
+        logits[0, 1, side, bins] = 0.0
+    box = _decode(logits, *_points([torch.zeros(1, 1, 2, 4)]))[0, 1]
     # 0 cells left, 1.5 up, 3 right, 4 down of (0.375, 0.25), in cells of 1/4 by 1/2.
     assert torch.allclose(box, torch.tensor([0.375, -0.5, 1.125, 2.25]))
+
+
+def test_boxes_are_exact_where_the_rest_is_in_bfloat16():
+    head = create_head("pyramid", SPEC, 5, {"width": 16, "bins": 16}).eval()
+    features = maps()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        raw = head(features)
+    assert raw["logits"].dtype == torch.bfloat16
+    assert torch.equal(raw["boxes"], _decode(raw["bins"], *_points(features)))
 
 
 def test_strides_above_32_are_made_by_the_head():

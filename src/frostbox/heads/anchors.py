@@ -31,7 +31,7 @@ from frostbox.heads import (
     check_types,
 )
 from frostbox.heads.assignment import Matches, match_anchors, padded
-from frostbox.heads.neck import TopDown, separable
+from frostbox.heads.neck import TopDown, separable, start_at
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
 
 _NEGATIVES = 3  # background anchors that learn, for each that has an object (SSD, section 2.2)
@@ -164,11 +164,11 @@ class AnchorsHead(Head):
         )
 
         def predictions(count: int) -> nn.ModuleList:
-            layers = [nn.Conv2d(width, self.per_cell * count, 1) for _ in range(levels)]
-            for layer in layers:
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-            return nn.ModuleList(layers)
+            layers = nn.ModuleList(
+                nn.Conv2d(width, self.per_cell * count, 1) for _ in range(levels)
+            )
+            start_at(layers, torch.tensor(0.0))
+            return layers
 
         self.neck = TopDown(
             features.channels,

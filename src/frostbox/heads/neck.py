@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,3 +81,11 @@ def separable(width: int, kernel: int, count: int) -> nn.Sequential:
         )
 
     return nn.Sequential(*[block() for _ in range(count)])
+
+
+def start_at(layers: nn.ModuleList, bias: Tensor) -> None:
+    """Make layers predict this bias, a number or one an output, nearly everywhere at first."""
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
+        with torch.no_grad():
+            layer.bias.copy_(bias)  # type: ignore[union-attr, operator]

@@ -36,7 +36,7 @@ from frostbox.heads import (
     check_types,
 )
 from frostbox.heads.assignment import padded, task_aligned
-from frostbox.heads.neck import TopDown, separable
+from frostbox.heads.neck import TopDown, separable, start_at
 from frostbox.losses import (
     BOX_LOSSES,
     DENSE_LOSSES,
@@ -179,7 +179,6 @@ class PyramidHead(Head):
         self.class_branches, self.box_branches = branches(), branches()
         self.class_logits = nn.ModuleList(nn.Conv2d(w, num_classes, 1) for w in distinct)
         sides = 4 * max(1, settings.bins)
-        # By point: as a 1x1 convolution to four channels the same sums take five times as long.
         self.distances = nn.ModuleList(nn.Linear(w, sides) for w in distinct)
         prior = _PRIOR
         if settings.class_loss == "ce":
@@ -192,8 +191,8 @@ class PyramidHead(Head):
         if settings.bins:
             # A distribution with about the mean _START, falling from bin to bin.
             start = (-torch.arange(settings.bins) / _START).repeat(4)
-        _start(self.class_logits, torch.tensor(-math.log((1 - prior) / prior)))
-        _start(self.distances, start)
+        start_at(self.class_logits, torch.tensor(-math.log((1 - prior) / prior)))
+        start_at(self.distances, start)
         # The levels see objects of the same size in cells; what differs they may scale.
         self.scale = nn.Parameter(torch.ones(levels))
         finest = features.sizes[0]
@@ -206,24 +205,28 @@ class PyramidHead(Head):
         context = [make(average)[:, :, None, None] for make in self.context]
         for make in self.coarser:
             maps.append(make(F.max_pool2d(maps[-1], 2, ceil_mode=True)))
-        boxes, logits, bins = [], [], []
+        sides, logits = [], []
         for k, m in enumerate(maps):
             kind = self.kinds[k]
             seen = m + context[kind].to(m.dtype)
-            sides = self.box_branches[k](seen).permute(0, 2, 3, 1)
-            # In bfloat16 a coordinate would be known to a pixel or two only.
-            with torch.autocast(sides.device.type, enabled=False):
-                distances = self.distances[kind](sides.float()) * self.scale[k]
-                distances = distances.unflatten(-1, (4, -1))
-                if self.settings.bins:
-                    bins.append(distances.flatten(1, 2))
-                boxes.append(_decode(distances))
+            where = self.box_branches[k](seen).permute(0, 2, 3, 1)
+            with _exact(m):
+                distances = self.distances[kind](where.float()) * self.scale[k]
+            sides.append(distances.flatten(1, 2))
             scores = self.class_logits[kind](self.class_branches[k](seen))
             logits.append(scores.flatten(2).transpose(1, 2))
-        places = _points([m.shape[-2:] for m in maps], maps[0])
-        points, cells = (t.expand(len(maps[0]), -1, -1) for t in places)
-        raw = {"boxes": torch.cat(boxes, 1), "logits": torch.cat(logits, 1), "points": points}
-        return raw | ({"bins": torch.cat(bins, 1), "cells": cells} if bins else {})
+        distances = torch.unflatten(torch.cat(sides, 1), -1, (4, -1))
+        points, cells = _points(maps)
+        with _exact(distances):
+            boxes = _decode(distances, points, cells)
+        raw = {
+            "boxes": boxes,
+            "logits": torch.cat(logits, 1),
+            "points": points.expand(len(distances), -1, -1),
+        }
+        if self.settings.bins:
+            raw |= {"bins": distances, "cells": cells.expand(len(distances), -1, -1)}
+        return raw
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
         """Boxes (N, M, 4) normalised cxcywh and labels (N, M), padded with label -1."""
@@ -287,41 +290,35 @@ class PyramidHead(Head):
         }
 
 
-def _start(layers: nn.ModuleList, bias: Tensor) -> None:
-    """Layers that begin by predicting the bias everywhere."""
-    for layer in layers:
-        nn.init.normal_(layer.weight, std=0.01)  # type: ignore[arg-type]
-        with torch.no_grad():
-            layer.bias.copy_(bias.expand_as(layer.bias))  # type: ignore[union-attr,operator,arg-type]
+def _exact(like: Tensor) -> torch.autocast:
+    """In bfloat16 a coordinate would be known to a pixel or two only."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
-def _points(sizes: Sequence[Sequence[int]], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres (x, y) of the cells of maps of these (rows, columns) and their sides.
-
-    (A, 2) each, in image sizes, float32 on the device of `like`.
-    """
+def _points(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Centres (x, y) of the cells of all maps and their sides, (A, 2) each, in image sizes."""
     points, cells = [], []
-    for rows, columns in sizes:
-        y = (torch.arange(rows, device=like.device, dtype=torch.float32) + 0.5) / rows
-        x = (torch.arange(columns, device=like.device, dtype=torch.float32) + 0.5) / columns
+    for m in maps:
+        rows, columns = m.shape[-2:]
+        y = (torch.arange(rows, device=m.device, dtype=torch.float32) + 0.5) / rows
+        x = (torch.arange(columns, device=m.device, dtype=torch.float32) + 0.5) / columns
         points.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1))
         cells.append(points[-1].new_tensor([1 / columns, 1 / rows]).expand_as(points[-1]))
     return torch.cat(points), torch.cat(cells)
 
 
-def _decode(distances: Tensor) -> Tensor:
-    """Distances to left, top, right, bottom, in cells, as boxes (B, h w, 4) normalised xyxy.
+def _decode(distances: Tensor, points: Tensor, cells: Tensor) -> Tensor:
+    """Distances to left, top, right, bottom, in cells, as boxes (B, A, 4) normalised xyxy.
 
-    They come as their logarithms (B, h, w, 4, 1), or as distributions (B, h, w, 4, bins).
+    Args:
+        distances: their logarithms (B, A, 4, 1), or distributions (B, A, 4, bins).
+        points, cells: (A, 2) each, see `_points`.
     """
     bins = distances.shape[-1]
     if bins > 1:
-        cells = distances.softmax(-1) @ torch.arange(
-            bins, device=distances.device, dtype=distances.dtype
-        )
+        numbers = torch.arange(bins, device=distances.device, dtype=distances.dtype)
+        sides = distances.softmax(-1) @ numbers
     else:
         # exp(7) cells is more than any image has; it keeps a wild start finite.
-        cells = distances.squeeze(-1).clamp(max=7.0).exp()
-    cells = cells.flatten(1, 2)
-    centre, cell = _points([distances.shape[1:3]], distances)
-    return torch.cat((centre - cells[..., :2] * cell, centre + cells[..., 2:] * cell), -1)
+        sides = distances.squeeze(-1).clamp(max=7.0).exp()
+    return torch.cat((points - sides[..., :2] * cells, points + sides[..., 2:] * cells), -1)
