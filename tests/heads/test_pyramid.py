@@ -60,6 +60,22 @@ def test_strides_above_32_are_made_by_the_head():
             create_head("pyramid", SPEC, 5, {"strides": wrong})
 
 
+def test_the_finest_of_several_levels_is_narrower():
+    def widths(**settings):
+        head = create_head("pyramid", SPEC, 5, {"width": 32, **settings})
+        assert head(maps())["boxes"].shape[1] > 0
+        return [branch[0][1].out_channels for branch in head.class_branches], len(head.distances)
+
+    assert widths() == ([16, 32, 32], 2)
+    assert widths(fine_width=8) == ([8, 32, 32], 2)
+    assert widths(fine_width=32) == ([32, 32, 32], 1)  # levels of one width share what predicts
+    with pytest.raises(SettingsError, match="fine_width must be at least 0"):
+        create_head("pyramid", SPEC, 5, {"fine_width": -1})
+    single = FeatureSpec(SPEC.strides[-1:], SPEC.channels[-1:], SPEC.sizes[-1:])
+    head = create_head("pyramid", single, 5, {"width": 32, "strides": (32,)})
+    assert head.class_branches[0][0][1].out_channels == 32
+
+
 def test_levels_come_finest_first_and_all_points_answer():
     head = create_head("pyramid", SPEC, 5).eval()
     raw = head(maps())

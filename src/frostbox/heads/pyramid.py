@@ -58,7 +58,8 @@ class PyramidSettings:
 
     Attributes:
         width: channels of neck and branches.
-        fine_width: the same at the finest of several levels, which has most of the points.
+        fine_width: the same at the finest of several levels, which has most of the points; 0 for
+            half of `width`.
         depth: blocks of a branch at the coarse levels, one more than in the neck there.
         kernel: side of the depthwise convolutions.
         dropout: of the frozen features, whole channels at a time (training only).
@@ -74,7 +75,7 @@ class PyramidSettings:
     """
 
     width: int = 96
-    fine_width: int = 48
+    fine_width: int = 0
     depth: int = 3
     kernel: int = 3
     dropout: float = 0.0
@@ -95,11 +96,12 @@ class PyramidSettings:
         check_choice(self, "class_loss", DENSE_LOSSES)
         check_choice(self, "box_loss", BOX_LOSSES)
         check_gamma(self)
-        least = min(self.width, self.fine_width, self.depth, self.kernel, self.topk)
+        least = min(self.width, self.fine_width + 1, self.depth, self.kernel, self.topk)
         if least < 1 or self.kernel % 2 == 0:
             raise SettingsError(
                 f"width is {self.width}, fine_width {self.fine_width}, topk {self.topk}, depth "
-                f"{self.depth}, kernel {self.kernel}: all must be at least 1, kernel odd"
+                f"{self.depth}, kernel {self.kernel}: fine_width must be at least 0, the others at "
+                "least 1, kernel odd"
             )
 
 
@@ -150,7 +152,8 @@ class PyramidHead(Head):
         self.num_classes = num_classes
         width, given = settings.width, len(features.strides)
         levels = given + sum(s > features.strides[-1] for s in settings.strides)
-        widths = [settings.fine_width if levels > 1 else width] + [width] * (levels - 1)
+        fine = settings.fine_width or max(1, width // 2)
+        widths = [fine if levels > 1 else width] + [width] * (levels - 1)
         # Levels of one width share what predicts.
         distinct = list(dict.fromkeys(widths))
         self.kinds = [distinct.index(w) for w in widths]
