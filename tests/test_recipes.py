@@ -12,6 +12,7 @@ from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.recipes import RECIPES, Pace, chosen
 from frostbox.settings import TrainSettings
+from frostbox.units import seconds_text
 from tests.shapes import write_shapes
 
 PACE = Pace(view=0.01, step=0.005)
@@ -75,6 +76,10 @@ def test_a_small_data_set_gets_more_passes_and_more_views():
 def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):
     settings, said = choose(sets, {}, 1.0, monkeypatch)
     assert "cut short" in said
+    # What more time would buy is the next recipe, not this one.
+    dearer = fitting(len(sets[0].photos))[1]
+    need = dearer.seconds(PACE, len(sets[0].photos), len(sets[1].photos))
+    assert f"with {seconds_text(need / 0.95)} and more it would be {dearer.backbone}, " in said
     assert settings.backbone == RECIPES[0].backbone
     assert settings.size == (RECIPES[0].size,) * 2
 

@@ -167,12 +167,12 @@ def chosen(
         f"{seconds_text(needs[recipe])}; measured here: {1 / pace.view:.0f} views/s, "
         f"{1 / pace.step:.0f} images/s in training)"
     )
-    following = [r for r in fitting if needs[r] > _SPARE * budget]
-    if following:
-        more = following[0]
+    dearer = [r for r in fitting if r is not recipe and needs[r] > _SPARE * budget]
+    if dearer:
+        more = dearer[0]
         console.print(
-            f"with {seconds_text(needs[more] / _SPARE)} and more it would be {more.backbone}, "
-            f"{more.size} x {more.size}, thawed stages: {more.thaw}"
+            f"with {seconds_text(needs[more] / _SPARE)} and more it would be "
+            f"{_described(_applied(more, settings, given, images))}"
         )
     return changed
 
