@@ -37,6 +37,8 @@ LOSSES: dict[str, dict[str, Any]] = {
     "distribution focal loss, 16 bins": {"bins": 16},
     "without stride 8": {"strides": (16, 32)},
     "with stride 64": {"strides": (8, 16, 32, 64)},
+    "finest level as wide as the others": {"fine_width": 96},
+    "finest level 32 wide": {"fine_width": 32},
     "dropout of features 0.1": {"dropout": 0.1},
     "batches of 16": {"batch_size": 16, "lr": 3e-3},
     "without averaged weights": {"ema": 0.0},
