@@ -28,10 +28,10 @@ from frostbox.features.store import list_caches
 from frostbox.pipeline import train_run
 
 LOSSES: dict[str, dict[str, Any]] = {
-    "baseline: varifocal, GIoU, 2 views": {},
+    "baseline: quality focal, GIoU, 2 views": {},
     "class loss: cross-entropy": {"class_loss": "ce"},
     "class loss: focal, gamma 2": {"class_loss": "focal"},
-    "class loss: quality focal": {"class_loss": "quality"},
+    "class loss: varifocal": {"class_loss": "varifocal"},
     "box loss: smooth L1": {"box_loss": "smooth_l1", "box_weight": 50.0},
     "box loss: CIoU": {"box_loss": "ciou"},
     "distribution focal loss, 16 bins": {"bins": 16},

@@ -98,7 +98,7 @@ def train(
     class_loss: Annotated[
         str | None,
         typer.Option(
-            help="ce or focal; pyramid also quality.", show_default="varifocal for pyramid, else ce"
+            help="ce or focal; pyramid also varifocal.", show_default="quality for pyramid, else ce"
         ),
     ] = None,
     box_loss: Annotated[

@@ -2,8 +2,8 @@
 
 A light feature pyramid (Lin et al., "Feature Pyramid Networks", CVPR 2017) on the frozen maps,
 distances to the four sides of the box as in FCOS (Tian et al., ICCV 2019), task-aligned assignment
-(assignment.py) and varifocal loss (Zhang et al., CVPR 2021): the score of a class says how well the
-box fits too, so no objectness is needed.
+(assignment.py) and quality focal loss (Li et al., NeurIPS 2020): the score of a class says how well
+the box fits too, so no objectness is needed.
 
 Where the work goes: a block at stride 8 costs four of stride 16 and sixteen of stride 32. So the
 coarse levels have deep branches of their own, which see far, and hand what they saw down to the
@@ -64,7 +64,7 @@ class PyramidSettings:
         kernel: side of the depthwise convolutions.
         dropout: of the frozen features, whole channels at a time (training only).
         topk: points that an object may take.
-        class_loss: varifocal, quality, focal, or ce (binary cross-entropy with the quality).
+        class_loss: quality, varifocal, focal, or ce (binary cross-entropy with the quality).
         focal_gamma: of all class losses but ce.
         box_loss: giou, diou, ciou, l1 or smooth_l1.
         box_weight: of the box loss against the class loss.
@@ -80,7 +80,7 @@ class PyramidSettings:
     kernel: int = 3
     dropout: float = 0.0
     topk: int = 9
-    class_loss: str = "varifocal"
+    class_loss: str = "quality"
     focal_gamma: float = 2.0
     box_loss: str = "giou"
     box_weight: float = 2.0
