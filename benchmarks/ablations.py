@@ -144,8 +144,8 @@ class Bench:
 
 def print_selections(trained: Any, data: str, root: Path) -> None:
     """AP50 of one detector by what happens to overlapping boxes; only flips need the photos."""
-    (entry,) = [e for e in list_caches(root) if "/val-" in e["name"]]
-    cache = FeatureCache.open(entry["path"])
+    caches = [FeatureCache.open(e["path"]) for e in list_caches(root) if "/val-" in e["name"]]
+    cache = next(c for c in caches if c.strides == trained.detector.backbone.strides)
     dataset = load(data, "val", trained.detector.settings.classes)
     for name, options in SELECTIONS.items():
         detector = Detector.load(trained.run).configured(**options)

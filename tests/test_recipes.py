@@ -129,6 +129,6 @@ def test_what_a_budget_decides_cannot_be_given(sets, monkeypatch, name):
 
 def test_the_pace_is_measured_on_the_photos_at_hand(sets):
     train = sets[0].subset(list(sets[0].images)[:8])
-    pace = recipes.measured_pace(train, "cpu")
+    pace = recipes.measured_pace(train, "cpu", "auto")
     assert 0 < pace.view < 10
     assert 0 < pace.step < 10

@@ -35,10 +35,17 @@ class _Images(Samples):
         raise AssertionError("nothing is read: the steps are given")
 
 
+class _Stopped(Clock):
+    """At its start, however busy the machine is."""
+
+    def elapsed(self) -> float:
+        return 0.0
+
+
 def planned(monkeypatch, budget, images, *, step=0.32, forward=0.08, val=0, **options):
     """A plan for machine whose steps take what is given, at the start of a training."""
     monkeypatch.setattr(scheduling, "time_steps", lambda *_: (step, forward))
-    clock = Clock(Progress())
+    clock = _Stopped(Progress())
     plan = Schedule(budget, clock, options.pop("reserve", 0.0), options.pop("share", 1.0))
     checked = _Images(val) if val else None
     fit, measured, said = plan.fit(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.layers import BatchNormAct2d
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from frostbox import backbones
-from frostbox.backbones.stages import Stages
+from frostbox.backbones.stages import Stages, _Convolution
 from frostbox.errors import BackboneError, SettingsError
 
 SIZE = 96
@@ -64,17 +68,56 @@ def test_a_step_changes_the_backbone_but_neither_norms_nor_depthwise_filters(pho
     assert not torch.equal(after[2], maps[2])
 
 
-def test_a_strided_depthwise_convolution_is_computed_in_float32_under_bfloat16() -> None:
-    backbone = backbones.create("lite0", (16, 32), "random:0")
-    stages = Stages(backbone, 1).thaw()
-    seen: list[torch.dtype] = []
-    strided = [m for m in stages.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
-    for conv in strided:
-        if conv.stride[0] > 1:
-            conv.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
+@given(
+    height=st.integers(5, 14), width=st.integers(5, 14), size=st.sampled_from([3, 5]),
+    stride=st.integers(2, 3), same=st.booleans(), seed=st.integers(0, 999),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_strided_depthwise_convolution_is_the_same_thinned_out(
+    height: int, width: int, size: int, stride: int, same: bool, seed: int
+) -> None:
+    kind = Conv2dSame if same else nn.Conv2d
+    conv = kind(4, 4, size, stride, 0 if same else size // 2, groups=4, bias=False)
+    generator = torch.Generator().manual_seed(seed)
+    # Small whole numbers, whose sums bfloat16 holds exactly.
+    conv.weight.data = torch.randint(-1, 2, conv.weight.shape, generator=generator).float()
+    x = torch.randint(-2, 3, (2, 4, height, width), generator=generator).float()
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = conv(x)
+    weights = torch.randint(-1, 2, expected.shape, generator=generator)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), x)
     with torch.autocast("cpu", torch.bfloat16):
-        stages([torch.rand(1, 112, 6, 6)])[-1].sum().backward()
-    assert seen == [torch.float32]
+        found = _Convolution(conv, None)(x)
+        (gradient,) = torch.autograd.grad((found * weights).sum(), x)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found.float(), expected)
+    assert torch.equal(gradient, wanted)
+    assert torch.equal(_Convolution(conv, None)(x), expected)  # as it is without autocast
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("act", [False, True])
+def test_a_frozen_norm_folded_into_its_convolution_changes_nothing(bias: bool, act: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 8, 3, padding=1, bias=bias)
+    norm = BatchNormAct2d(8, apply_act=False) if act else nn.BatchNorm2d(8)
+    norm.weight.data.uniform_(0.5, 2)
+    norm.bias.data.normal_()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.1, 3)
+    norm.eval()
+    x = torch.rand(2, 6, 7, 5)
+    both = [norm(conv(x)), _Convolution(conv, norm)(x)]
+    torch.testing.assert_close(both[1], both[0])
+    wanted, found = (torch.autograd.grad(y.square().sum(), conv.weight)[0] for y in both)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_every_norm_of_a_lite_net_is_folded() -> None:
+    stages = Stages(backbones.create("lite0", (16, 32), "random:0"), 1)
+    folded = [m for m in stages.modules() if isinstance(m, _Convolution)]
+    assert len(folded) > 10
+    assert all(m.norm is not None for m in folded)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "lite0", "resnet18"])

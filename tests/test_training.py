@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from frostbox import backbones
+from frostbox.callbacks import warming_average
 from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.features.extract import extract
@@ -265,3 +267,18 @@ def test_an_epoch_may_be_a_part_of_the_images(shapes, tmp_path):
 def test_settings_out_of_range_are_refused(values, message):
     with pytest.raises(SettingsError, match=message):
         FitSettings(**values)
+
+
+def test_the_average_of_weights_warms_up_and_leaves_counters_alone():
+    model = torch.nn.BatchNorm1d(2)
+    decay = 0.5
+    average = AveragedModel(model, use_buffers=True, multi_avg_fn=warming_average(decay))
+    expected = torch.ones(2)
+    for n in range(5):
+        model.weight.data = torch.tensor([float(n), -3.0 * n])
+        model.num_batches_tracked.fill_(7 + n)
+        average.update_parameters(model)
+        keep = min(decay, (1 + n) / (10 + n)) if n else 0.0
+        expected = keep * expected + (1 - keep) * model.weight.data
+        torch.testing.assert_close(average.module.weight.data, expected)
+        assert average.module.num_batches_tracked == 7 + n

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from frostbox.progress import Progress
 
 
+def warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """An exponential moving average in place, for AveragedModel, whose decay warms up.
+
+    After n steps it is min(decay, (1 + n) / (10 + n)), so that a short run is not held back.
+    """
+
+    def average(old: list[Tensor], new: list[Tensor], count: Tensor) -> None:
+        if not old[0].is_floating_point():  # all of one list are of one type
+            torch._foreach_copy_(old, new)
+            return
+        n = float(count)
+        torch._foreach_lerp_(old, new, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return average
+
+
 class EmaOfWeights(WeightAveraging):
-    """Exponential moving average whose decay warms up, so that a short run is not held back."""
+    """Exponential moving average of weights and buffers, one update a step."""
 
     def __init__(self, decay: float) -> None:
-        def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-            if not old.is_floating_point():
-                return new
-            n = float(count)
-            return old.lerp(new, 1 - min(decay, (1 + n) / (10 + n)))
-
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=warming_average(decay))
 
 
 class MetricsFile(Callback):

@@ -147,6 +147,9 @@ def extract(
     resize: Resize = "shrink",
     engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
     device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="32, bf16, or auto: bf16 where the machine computes with it.")
+    ] = "auto",
     classes: Classes = None,
     strict: Strict = False,
 ) -> None:
@@ -165,6 +168,7 @@ def extract(
         resize=resize,
         engine=engine,
         device=device,
+        precision=precision,
         classes=parse_names(classes),
         strict=strict,
     )

@@ -45,7 +45,9 @@ def ensure_caches(
     missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.complete(p)]
     engine = None
     if missing:
-        engine = create_engine("auto", backbone, settings.size, device)
+        engine = create_engine(
+            "auto", backbone, settings.size, device, precision=settings.fit.precision
+        )
         console.print(engine.describe())
         estimate = planning.estimate_extraction(
             missing, backbone, engine, settings.size, settings.resize
@@ -87,6 +89,7 @@ def extract_features(
     views: int = 1,
     engine: str = "auto",
     device: str = "auto",
+    precision: str = "auto",
     classes: tuple[str, ...] | None = None,
     strict: bool = False,
     console: Console | None = None,
@@ -104,7 +107,7 @@ def extract_features(
         cache = FeatureCache.open(out)
         cache.check(request)
         return cache
-    running = create_engine(engine, network, size, place)
+    running = create_engine(engine, network, size, place, precision=precision)
     console.print(running.describe())
     console.print(
         str(planning.estimate_extraction([(dataset, views)], network, running, size, resize))

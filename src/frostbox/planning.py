@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
+from torch import Tensor
 
 from frostbox.backbones import Backbone
 from frostbox.backbones.stages import Stages
@@ -23,13 +28,16 @@ from frostbox.features.extract import images_per_shard
 from frostbox.features.index import views_for
 from frostbox.features.shards import load_views
 from frostbox.heads import FeatureSpec, Head
-from frostbox.steps import run_head, uses_bf16
+from frostbox.precision import uses_bf16
+from frostbox.steps import Batch, run_head
 from frostbox.training import FitSettings, Samples, ViewSampler
 from frostbox.units import seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
 _TIMED_IMAGES = 48
-_WARM, _TIMED = 4, 6  # steps; the first ones compile and allocate
+_WARM, _FEWEST, _TIMED = 4, 4, 12  # steps; the first ones compile and allocate
+_TIMED_SECONDS = 5.0  # after which the fewest are enough
+_CHECKED = 4  # batches of a validation, the first of them to warm up
 # What logging, averaging of weights and checkpoints add to a step: a share, and seconds.
 _OVERHEAD_SHARE, _OVERHEAD = 1.05, 0.01
 
@@ -158,7 +166,10 @@ def time_steps(
     stages: Stages | None,
     device: str,
 ) -> tuple[float, float]:
-    """Seconds of a step, and of its forward pass, on real batches; the weights stay as they are."""
+    """Seconds of a step, and of a batch of a validation; the weights stay as they are.
+
+    Real batches are read ahead in a thread, as in training.
+    """
     parts = [head] if stages is None else [head, stages]
     states = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
     for part in parts:
@@ -169,25 +180,35 @@ def time_steps(
     learned = [p for part in parts for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=0.0)
     size = min(settings.batch_size, len(train))
-    rows = list(ViewSampler(range(len(train)), train.views, settings.seed))
-    head.train()
-    whole, forward = [], []
-    with torch.random.fork_rng(devices=[]):
-        for k in range(_WARM + _TIMED):
-            started = time.perf_counter()
-            first = k * size % max(1, len(rows) - size + 1)
-            maps, encoded = train.__getitems__(rows[first : first + size])
+    steps: list[float] = []
+    checks: list[float] = []
+    with torch.random.fork_rng(devices=[]), _batches(train, size, settings.seed) as batches:
+
+        def loss() -> Tensor:
+            maps, encoded = next(batches)
             maps = [m.to(device) for m in maps]
             encoded = {name: t.to(device) for name, t in encoded.items()}
             losses = head.loss(run_head(head, maps, bf16, stages), encoded)
-            total = torch.stack(list(losses.values())).sum()
-            _wait(device)
-            forward.append(time.perf_counter() - started)
+            return torch.stack(list(losses.values())).sum()
+
+        head.train()
+        while len(steps) < _WARM + _TIMED:
+            if sum(steps[_WARM:]) > _TIMED_SECONDS and len(steps) >= _WARM + _FEWEST:
+                break
+            started = time.perf_counter()
+            total = loss()
             optimizer.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             _wait(device)
-            whole.append(time.perf_counter() - started)
+            steps.append(time.perf_counter() - started)
+        head.eval()
+        with torch.no_grad():
+            for _ in range(_CHECKED):
+                started = time.perf_counter()
+                loss()
+                _wait(device)
+                checks.append(time.perf_counter() - started)
     for part, state in zip(parts, states, strict=True):
         part.load_state_dict(state)
         part.cpu()
@@ -197,9 +218,29 @@ def time_steps(
         stages.freeze()
     scale = settings.batch_size / size
     return (
-        scale * (_OVERHEAD_SHARE * sorted(whole[_WARM:])[_TIMED // 2] + _OVERHEAD),
-        scale * sorted(forward[_WARM:])[_TIMED // 2],
+        scale * (_OVERHEAD_SHARE * median(steps[_WARM:]) + _OVERHEAD),
+        scale * median(checks[1:]),
     )
+
+
+@contextmanager
+def _batches(train: Samples, size: int, seed: int) -> Iterator[Iterator[Batch]]:
+    """Endless batches of so many images; the next is read in a thread."""
+    rows = list(ViewSampler(range(len(train)), train.views, seed))
+
+    def read(number: int) -> Batch:
+        first = number * size % max(1, len(rows) - size + 1)
+        return train.__getitems__(rows[first : first + size])
+
+    def ahead() -> Iterator[Batch]:
+        coming = pool.submit(read, 0)
+        for number in itertools.count(1):
+            batch = coming.result()
+            coming = pool.submit(read, number)
+            yield batch
+
+    with ThreadPoolExecutor(1, "read") as pool:
+        yield ahead()
 
 
 def _wait(device: str) -> None:

@@ -30,7 +30,7 @@ from frostbox.units import seconds_text
 
 PLANNED = ("epochs", "epoch_images", "thaw_epochs", "thaw_epoch_images", "patience")
 """Settings that a budget decides."""
-_SAMPLED = 48  # images that are measured
+_SAMPLED, _WARM = 48, 4  # images that are measured, and those before them
 _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements
@@ -76,16 +76,31 @@ class Recipe:
         return self.passes * factor, self.thaw_passes * factor
 
     def enough_views(self, train: int) -> int:
-        """Views of so many images: another for every few passes, so that they stay new."""
-        return min(_MOST_VIEWS, max(self.views, round(sum(self.enough(train)) / _PASSES_A_VIEW)))
+        """Views of so many images, for the shortest schedule."""
+        return self._views(sum(self.enough(train)))
+
+    def views_within(self, budget: float, pace: Pace, train: int, val: int) -> int:
+        """Views for as many passes over so many images as a budget leaves time for."""
+        alone, thawed = self.enough(train)
+        step = (alone * self.step + thawed * self.thaw_step) / (alone + thawed) * pace.step
+        left = _SPARE * budget - self._besides(pace, val)
+        return self._views(left / (train * (step + self.view * pace.view / _PASSES_A_VIEW)))
+
+    def _views(self, passes: float) -> int:
+        """Another for every few passes, so that they stay new."""
+        return min(_MOST_VIEWS, max(self.views, round(passes / _PASSES_A_VIEW)))
 
     def seconds(self, pace: Pace, train: int, val: int) -> float:
         """Of its shortest schedule that is worth it, for so many images."""
         alone, thawed = self.enough(train)
-        extraction = (train * self.enough_views(train) + val) * self.view * pace.view
+        extraction = train * self.enough_views(train) * self.view * pace.view
         learning = train * (alone * self.step + thawed * self.thaw_step) * pace.step
-        checking = val * (_VALIDATIONS * self.step * pace.step / 3 + _SELECTION)
-        return _START_SECONDS + extraction + learning + checking
+        return self._besides(pace, val) + extraction + learning
+
+    def _besides(self, pace: Pace, val: int) -> float:
+        """The start, and what the images to validate on cost."""
+        checks = _VALIDATIONS * self.step * pace.step / 3 + _SELECTION
+        return _START_SECONDS + val * (self.view * pace.view + checks)
 
     def head_share(self) -> float:
         """Of the time for learning that the head alone gets."""
@@ -115,9 +130,9 @@ RECIPES = (
         "efficientnet_lite0", 416, 4, "none", 30, 0, 1.7, 1.7, 3.4,
         images=(0, _SMALL), batch_size=16, lr=3e-3,
     ),
-    Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 2.0, images=(_SMALL + 1, math.inf)),
-    Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 3.1, 1.5, 3.5),
-    Recipe("efficientnet_lite2", 384, 4, "2", 4, 6, 3.1, 1.5, 6.2),
+    Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 2.6, images=(_SMALL + 1, math.inf)),
+    Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 1.9, 1.5, 4.0),
+    Recipe("efficientnet_lite2", 448, 3, "1", 6, 14, 2.5, 2.0, 5.4),
 )  # fmt: skip
 
 
@@ -151,12 +166,13 @@ def chosen(
     if not fitting:
         console.print("epochs are planned for the settings that were given")
         return settings
-    pace = measured_pace(train_set, device)
+    pace = measured_pace(train_set, device, settings.fit.precision)
     validated = len(val_set.photos) if val_set is not None else 0
     needs = {recipe: recipe.seconds(pace, images, validated) for recipe in fitting}
     affordable = [r for r in fitting if needs[r] <= _SPARE * budget]
     recipe = affordable[-1] if affordable else fitting[0]
-    changed = _applied(recipe, settings, given, images)
+    views = recipe.views_within(budget, pace, images, validated)
+    changed = _applied(recipe, settings, {"views": views, **given}, images)
     why = (
         f"the best recipe whose shortest useful schedule fits for {images} images (it needs "
         if affordable
@@ -188,6 +204,7 @@ def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
     if learner.val_set is not None:
         detector = learner.detector()
         count = min(_SAMPLED, len(learner.caches[1]))
+        learner.predict(detector, limit=_WARM)
         started = clock.elapsed()
         learner.predict(detector, limit=count)
         reserve += (clock.elapsed() - started) / count * len(learner.caches[1])
@@ -195,17 +212,17 @@ def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
     return replace(learner, schedule=Schedule(budget, clock, reserve, share))
 
 
-def measured_pace(dataset: DetectionSet, device: str) -> Pace:
+def measured_pace(dataset: DetectionSet, device: str, precision: str) -> Pace:
     """How fast this machine is, from a few seconds of the first recipe."""
     recipe = RECIPES[0]
     size = (recipe.size, recipe.size)
     head_type = head_class(DEFAULT_HEAD)
     backbone = backbones.create(recipe.backbone, head_type.strides)
-    engine = create_engine("auto", backbone, size, device)
+    engine = create_engine("auto", backbone, size, device, precision=precision)
     step = max(1, len(dataset.photos) // _SAMPLED)
     sample = dataset.subset(dataset.photos[::step][:_SAMPLED])
     extraction = planning.estimate_extraction([(sample, 1)], backbone, engine, size, "shrink")
-    fit = TrainSettings.create({}).fit
+    fit = TrainSettings.create({"precision": precision}).fit
     with torch.random.fork_rng(devices=[]):
         head = create_head(DEFAULT_HEAD, feature_spec(backbone, size), len(dataset.classes))
     zeros = _Zeros(head, feature_spec(backbone, size))

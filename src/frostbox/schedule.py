@@ -53,8 +53,8 @@ class Schedule:
     ) -> tuple[FitSettings, float, str]:
         """As many epochs as fit: a phase's settings, seconds of a step, and a sentence on it."""
         images = max(1, sum(1 for n in train.objects if n or settings.empty))
-        step, forward = time_steps(head, train, settings, stages, device)
-        each, check = step / settings.batch_size, forward / settings.batch_size
+        step, checked_batch = time_steps(head, train, settings, stages, device)
+        each, check = step / settings.batch_size, checked_batch / settings.batch_size
         seconds = max(0.0, self.left()) * (self.share if stages is None else 1.0)
         passes = seconds / (images * each)
         validations = _validations(settings, max(1, math.ceil(passes)))

@@ -37,20 +37,6 @@ def run_head(head: Head, maps: Sequence[Tensor], bf16: bool, stages: Stages | No
     return {k: v.float() if v.is_floating_point() else v for k, v in raw.items()}
 
 
-def uses_bf16(precision: str, device: str) -> bool:
-    """Whether to compute with bfloat16 where 16 bits are enough.
-
-    "auto" is true on CUDA, and on CPUs that multiply bfloat16 (AVX-512 BF16, AMX); elsewhere it
-    would be emulated, and slow.
-    """
-    if precision != "auto":
-        return precision == "bf16"
-    if device == "cpu":
-        there = torch.cpu.get_capabilities()
-        return bool(there.get("avx512_bf16") or there.get("amx_bf16"))
-    return device == "cuda"
-
-
 class HeadModule(pl.LightningModule):
     """One optimisation step and the validation figures of any head.
 
@@ -130,7 +116,7 @@ class HeadModule(pl.LightningModule):
             for depth, part in enumerate(reversed(self.stages.parts)):
                 groups += _groups(part, s.lr * s.backbone_lr * s.stage_decay**depth, s.weight_decay)
         groups = [g for g in groups if g["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=s.lr)
+        optimizer = torch.optim.AdamW(groups, lr=s.lr, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             [g["lr"] for g in groups],

@@ -28,8 +28,9 @@ from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.heads import Head, check_choice, check_share, check_types
+from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
-from frostbox.steps import Batch, HeadModule, uses_bf16
+from frostbox.steps import Batch, HeadModule
 
 VALIDATIONS = 3  # in a run, where their number is left open
 Row = tuple[int, int]
@@ -48,8 +49,8 @@ class FitSettings:
         patience: validations without a better loss before the run ends; 0 for never.
         difficult: train on objects marked difficult. empty: train on images without objects.
         device: auto, cpu, cuda or mps.
-        precision: 32, bf16, or auto: bf16 where the device computes with it. Weights and losses are
-            float32 in any case.
+        precision: 32, bf16, or auto: bf16 where the device computes with it, of training and of the
+            features that it extracts. Weights and losses are float32 in any case.
         ema: decay of the exponential moving average of the weights that is validated and kept; 0
             for none. It warms up: after n steps it is at most (1 + n) / (10 + n).
         clip: largest norm of the gradient; 0 for no limit.
@@ -88,7 +89,7 @@ class FitSettings:
         if not self.lr > 0:
             raise SettingsError(f"lr is {self.lr}: it must be greater than 0")
         check_choice(self, "device", ("auto", "cpu", "cuda", "mps"))
-        check_choice(self, "precision", ("auto", "32", "bf16"))
+        check_choice(self, "precision", PRECISIONS)
         check_share(self, "ema")
         for name in ("backbone_lr", "stage_decay"):
             if not 0 < getattr(self, name) <= 1:

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from frostbox import backbones
 from frostbox.errors import BackboneError, SettingsError
-from frostbox.features.engine import TOLERANCE, OpenVinoEngine, TorchEngine, create_engine
+from frostbox.features.engine import (
+    BF16_TOLERANCE,
+    TOLERANCE,
+    OpenVinoEngine,
+    TorchEngine,
+    create_engine,
+)
+from frostbox.precision import uses_bf16
 
 SIZE = (96, 64)  # width, height
 
@@ -46,6 +53,26 @@ def test_engines_agree_with_float32_eager(kind, batch_size, latency, backbone, p
     assert engine.kind == kind
     assert_agrees(engine.run(pictures), eager(backbone, pictures))
     assert_agrees(engine.run(pictures[:1].contiguous()), eager(backbone, pictures[:1]))
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_bfloat16_agrees_within_its_tolerance_and_is_used_where_the_machine_has_it(
+    kind, backbone, pictures
+):
+    engine = create_engine(kind, backbone, SIZE, precision="bf16")
+    for ours, theirs in zip(engine.run(pictures), eager(backbone, pictures), strict=True):
+        assert ours.dtype == torch.float16
+        difference = (ours.float() - theirs).norm() / theirs.norm()
+        assert difference <= BF16_TOLERANCE
+        # Whether it really is another computation than float32.
+        assert (difference > TOLERANCE) == (engine.precision == "bf16")
+    fits = create_engine(kind, backbone, SIZE, precision="auto")
+    assert fits.precision == ("bf16" if uses_bf16("auto", "cpu") else "32")
+    name = {"bf16": "bfloat16", "32": "float32"}[fits.precision]
+    assert f", {name} on cpu" in fits.describe()
+    assert create_engine(kind, backbone, SIZE).precision == "32"
+    with pytest.raises(SettingsError, match="precision '16' is unknown"):
+        create_engine(kind, backbone, SIZE, precision="16")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "shufflenet_v2_x1_0"])

@@ -39,6 +39,7 @@ def extract(
     views: int = 1,
     engine: str | Engine = "auto",
     device: str = "cpu",
+    precision: str = "32",
     strict: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -55,7 +56,7 @@ def extract(
         mode: resize mode, see data.transforms.geometry.
         views: how many views of each image, see data.views.first_views.
         engine: "auto", "torch" or "openvino", or an engine of this backbone and size.
-        device: where an engine made here runs.
+        device: where an engine made here runs. precision: of it, see create_engine.
         strict: raise on a photo that cannot be read, instead of naming and skipping it.
         batch_size: pictures that an engine made here takes at a time; None for what is fast.
         workers: threads that decode; None for one more than there are cores, at most 16.
@@ -84,7 +85,9 @@ def extract(
                 needed = index.image_nbytes * sum(len(index.images_of(k)) for k in missing)
                 _check_space(folder, needed)
                 if isinstance(engine, str):
-                    engine = create_engine(engine, backbone, size, device, batch_size=batch_size)
+                    engine = create_engine(
+                        engine, backbone, size, device, precision=precision, batch_size=batch_size
+                    )
                 _LOG.info("features by %s", engine.describe())
                 writer = ShardWriter(folder, index, engine, dataset.photos, strict, progress)
                 writer.run(missing, workers or min(16, (os.cpu_count() or 1) + 1))
