@@ -4,8 +4,8 @@
 
 Every row is trained on the same part of `train` and measured on the whole of `val`, from shared
 caches; the first row is the baseline, and the last column says what a row gains over it, seed by
-seed. `--group labels` varies how many labelled images there are instead, `--group nms` only how
-boxes are selected from the baseline's predictions.
+seed. `--group labels` varies how many labelled images there are instead, each with as many steps;
+`--group nms` only how boxes are selected from the baseline's predictions.
 """
 
 from __future__ import annotations
@@ -96,7 +96,13 @@ def main() -> None:
             print_selections(bench.train({}, given.share, 0), given.data, bench.cache)
             return
         if given.group == "labels":
-            rows = {f"{share:.0%} of the images": ({}, share) for share in SHARES}
+            rows = {
+                f"{share:.0%} of the images, {round(given.epochs / share)} epochs": (
+                    {"epochs": round(given.epochs / share)},
+                    share,
+                )
+                for share in SHARES
+            }
         else:
             rows = {
                 name: (options, given.share)

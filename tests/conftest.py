@@ -8,7 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# No test is timed: a machine that is busy elsewhere is no defect.
+settings.register_profile("frostbox", deadline=None)
+settings.load_profile("frostbox")
 
 RawObject = tuple[str, tuple[float, float, float, float]]
 TinyVoc = Callable[..., Path]

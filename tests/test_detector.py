@@ -13,9 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from frostbox import backbones
+from frostbox.data import photos
 from frostbox.detections import Detections
 from frostbox.detector import Detector, Selection, Settings
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
+from frostbox.features.engine import create_engine
 from frostbox.heads import FeatureSpec, create_head
 
 CLASSES = ("red", "green", "blue")
@@ -81,6 +83,37 @@ def test_many_pictures_by_the_fast_engine_agree_with_one_by_one(detector):
         assert many.image_size == one.image_size
         top = slice(0, 3)
         assert many.scores[top] == pytest.approx(one.scores[top], abs=5e-3)
+
+
+@pytest.mark.parametrize("resize", ["shrink", "crop", "letterbox", "none"])
+def test_a_large_jpeg_decoded_in_part_gives_what_the_whole_one_gives(resize, tmp_path, monkeypatch):
+    monkeypatch.setattr(photos, "_LARGE_FILE", 1)
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    large = Image.fromarray(coarse).resize((1202, 901), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.jpg", quality=95)
+    detector = make(resize=resize)
+    part = detector.predict(tmp_path / "large.jpg", threshold=0.0, nms=None)
+    whole = detector.predict(Image.open(tmp_path / "large.jpg"), threshold=0.0, nms=None)
+    assert part.image_size == whole.image_size == (1202, 901)
+    assert len(part) == len(whole)
+    order = [np.lexsort((f.boxes.round(-2)[:, 0], f.labels)) for f in (part, whole)]
+    assert np.sort(part.scores) == pytest.approx(np.sort(whole.scores), abs=0.02)
+    assert part.boxes[order[0]].mean(0) == pytest.approx(whole.boxes[order[1]].mean(0), abs=3)
+
+
+def test_an_engine_that_is_given_is_used_for_one_picture_too(detector, picture):
+    path, _ = picture
+    before = detector.predict(path)
+    engine = create_engine("openvino", detector.backbone, (96, 64), latency=True)
+    ran = []
+    run = engine.run
+    engine.run = lambda images: (ran.append(len(images)), run(images))[1]
+    after = detector.use(engine).predict(path)
+    assert ran == [1]
+    top = slice(0, 3)
+    assert after.scores[top] == pytest.approx(before.scores[top], abs=5e-3)
+    assert_same(detector.use(None).predict(path), before)
+    assert ran == [1]
 
 
 @pytest.mark.parametrize("resize", ["shrink", "crop", "letterbox", "none"])

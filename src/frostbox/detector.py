@@ -26,7 +26,7 @@ from frostbox import backbones
 from frostbox._version import __version__
 from frostbox.checkpoint import FORMAT_VERSION, detector_file, read_file, under, weights_origin
 from frostbox.data.annotations import ImageAnnotation
-from frostbox.data.transforms import Geometry, apply_image, geometry
+from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
 from frostbox.features.engine import Engine, create_engine
@@ -72,6 +72,7 @@ class Detector(nn.Module):
         head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self._engine: Engine | None = None
+        self._given: Engine | None = None
         self.eval()
 
     # --- prediction ------------------------------------------------------------------------
@@ -224,14 +225,30 @@ class Detector(nn.Module):
             if first_broken is not None and not good:
                 raise first_broken
 
+    def use(self, engine: Engine | None) -> Self:
+        """Run the backbone on this engine from now on, also for a single picture.
+
+        A program that predicts one picture after the other, as a server does, gives one made with
+        `latency=True` once; compiling it takes seconds.
+
+        Args:
+            engine: `features.create_engine` of this detector's backbone and size; None for the
+                detector's own choice, which is eager PyTorch for a few pictures.
+        """
+        self._given = engine
+        return self
+
     def _prepare(self, source: Source) -> tuple[Tensor, Geometry]:
-        image = pixels(source)
-        size = (image.shape[2], image.shape[1])
-        g = geometry(self.settings.resize, size, self.settings.size)
-        return apply_image(image, g), g
+        def seen(size: tuple[int, int]) -> Geometry:
+            return geometry(self.settings.resize, size, self.settings.size)
+
+        image, size = pixels(source, lambda size: enough([seen(size)]))
+        return apply_image(image, seen(size), reduced=True), seen(size)
 
     @torch.inference_mode()
     def _run(self, batch: Tensor, many: bool) -> list[Tensor]:
+        if self._given is not None:
+            return self._given.run(batch)
         device = next(self.backbone.parameters()).device
         if many and device.type == "cpu":
             if self._engine is None:

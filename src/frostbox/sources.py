@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,20 @@ from PIL import Image
 from torch import Tensor
 
 from frostbox.data.annotations import ImageAnnotation
-from frostbox.data.photos import read_image, rgb_array
+from frostbox.data.photos import read_enough, rgb_array
 from frostbox.errors import NotFoundError, SettingsError
 
 Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
 
 
-def pixels(source: Source) -> Tensor:
-    """Any accepted picture as uint8 (3, H, W), RGB.
+def pixels(
+    source: Source, share: Callable[[tuple[int, int]], float] = lambda _: 1.0
+) -> tuple[Tensor, tuple[int, int]]:
+    """Any accepted picture as uint8 (3, H, W), RGB, and its (width, height).
+
+    Args:
+        share: of the sides that is enough, given (width, height): a photo may then come with fewer
+            pixels, see photos.read_enough.
 
     Raises:
         NotFoundError, DataError: a path that does not exist or cannot be decoded.
@@ -27,9 +34,15 @@ def pixels(source: Source) -> Tensor:
     if isinstance(source, ImageAnnotation):
         if source.photo is None:
             raise NotFoundError(f"{source.image_id} has no photo: there is nothing to predict on")
-        return read_image(source.photo, exif=source.exif)
+        return read_enough(source.photo, source.exif, share)
     if isinstance(source, (str, Path)):
-        return read_image(source)
+        return read_enough(source, True, share)
+    picture = _given(source)
+    return picture, (int(picture.shape[2]), int(picture.shape[1]))
+
+
+def _given(source: Image.Image | NDArray[np.uint8] | Tensor) -> Tensor:
+    """A picture that is in memory already."""
     if isinstance(source, Image.Image):
         return torch.from_numpy(rgb_array(source, "the PIL image")).permute(2, 0, 1)
     if isinstance(source, np.ndarray):

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional as F
 
+from frostbox.data import photos
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
-from frostbox.data.photos import check_photo_sizes, image_size, read_image, read_thumbnail
+from frostbox.data.photos import (
+    check_photo_sizes,
+    image_size,
+    read_enough,
+    read_image,
+    read_thumbnail,
+)
 from frostbox.data.voc import read_voc
 from frostbox.errors import DataError, NotFoundError
 from tests.conftest import TinyVoc
@@ -114,6 +122,60 @@ def test_a_thumbnail_is_the_photo_in_small(
     assert read_thumbnail(path, 10 * side).size == (large.height, large.width)
     with pytest.raises(NotFoundError, match="does not exist"):
         read_thumbnail(tmp_path / "none.jpg", side)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("exif", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_no_more_of_a_large_jpeg_is_decoded_than_is_enough(
+    tmp_path: Path, picture: Image.Image, orientation: int, exif: bool, mode: str, monkeypatch
+) -> None:
+    path = tmp_path / "large.jpg"
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    large = picture.resize((1203, 801)).convert(mode)
+    large.save(path, exif=tags, quality=95)
+    whole = read_image(path, exif)
+    asked: list[tuple[int, int]] = []
+
+    def share_of(value: float):
+        return lambda size: (asked.append(size), value)[1]
+
+    size = (whole.shape[2], whole.shape[1])
+    # A small file is decoded whole.
+    small, seen = read_enough(path, exif, share_of(0.1))
+    assert torch.equal(small, whole)
+    assert (seen, asked) == (size, [])
+    monkeypatch.setattr(photos, "_LARGE_FILE", 1)
+    for share, parts in ((0.9, 1), (0.51, 1), (0.4, 2), (0.2, 4), (0.01, 8)):
+        found, seen = read_enough(path, exif, share_of(share))
+        assert seen == size
+        assert found.shape == (3, -(-whole.shape[1] // parts), -(-whole.shape[2] // parts))
+        assert found.dtype == torch.uint8
+        expected = F.resize(whole, list(found.shape[1:]), antialias=True)
+        assert (found.float() - expected.float()).abs().mean() < 2
+    assert set(asked) == {size}
+
+
+def test_what_is_no_whole_jpeg_is_decoded_or_refused_as_ever(
+    tmp_path: Path, picture: Image.Image, monkeypatch
+) -> None:
+    monkeypatch.setattr(photos, "_LARGE_FILE", 1)
+    for name in ("a.png", "a.webp", "a.bmp"):
+        picture.save(tmp_path / name)
+        found, size = read_enough(tmp_path / name, True, lambda _: 0.2)
+        assert torch.equal(found, read_image(tmp_path / name))
+        assert size == picture.size
+    broken = tmp_path / "broken.jpg"
+    picture.save(broken)
+    whole = broken.read_bytes()
+    for share in (0.0, 0.02, 0.6, 0.9):
+        (tmp_path / "half.jpg").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(DataError, match=r"half\.jpg") as caught:
+            read_enough(tmp_path / "half.jpg", True, lambda _: 0.2)
+        assert ("is empty (0 bytes)" in str(caught.value)) == (share == 0)
+    with pytest.raises(NotFoundError, match="does not exist"):
+        read_enough(tmp_path / "none.jpg", True, lambda _: 0.2)
 
 
 def test_a_tiff_is_always_upright(tmp_path: Path, picture: Image.Image) -> None:

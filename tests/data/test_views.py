@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as F
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
 from frostbox.data.colour import apply_colour
 from frostbox.data.targets import MIN_VISIBLE, targets
-from frostbox.data.transforms import Geometry, apply_image
+from frostbox.data.transforms import Geometry, apply_image, enough
 from frostbox.data.views import MAX_VIEWS, DrawnView, first_views
 from frostbox.errors import SettingsError
 
@@ -39,6 +40,30 @@ def corners(boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Normalised centre and size as xyxy in pixels."""
     pixels = torch.tensor(size * 2)
     return torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1) * pixels
+
+
+@given(drawn=DRAWS, parts=st.sampled_from([2, 4]))
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+def test_a_picture_with_fewer_pixels_is_shown_in_the_same_place(drawn, parts: int) -> None:
+    view, image_id, mode, (width, height) = drawn
+    width, height = 6 * width, 6 * height
+    mode = "letterbox" if mode == "letterbox" else "shrink"  # a crop shows every pixel
+    geometry = view.geometry(image_id, mode, (width, height), OUTPUT)
+    assume(enough([geometry]) <= 1 / parts)
+    x = torch.linspace(0, 1, width).expand(height, width)
+    y = torch.linspace(0, 1, height)[:, None].expand(height, width)
+    whole = (torch.stack((x, y, (x + y) / 2)) * 255).to(torch.uint8)
+    size = [-(-height // parts), -(-width // parts)]
+    few = F.resize(whole, size, antialias=True)
+    expected = apply_image(whole, geometry).float()
+    found = apply_image(few, geometry, reduced=True).float()
+    # Half a pixel of the smaller picture, and the rounding of both.
+    step = 0.5 * 255 / min(size) + 2
+    left, top, right, bottom = geometry.shown()
+    inside = (..., slice(max(0, top) + 1, bottom - 1), slice(max(0, left) + 1, right - 1))
+    assert found.shape == expected.shape
+    difference = (found - expected)[inside].abs()
+    assert not difference.numel() or difference.max() <= step
 
 
 @given(drawn=DRAWS, data=st.data())

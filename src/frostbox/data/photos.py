@@ -6,8 +6,9 @@ pixels. torchvision is imported only to decode; reading sizes needs Pillow alone
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _EXIF_ORIENTATION = 0x0112
 _SHOWN = 3
+_LARGE_FILE = 300_000  # bytes, below which a second look at the header costs more than it saves
 
 
 def image_size(path: str | Path) -> tuple[int, int, int]:
@@ -88,6 +90,53 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
             # 65535 / 257 = 255: the whole range is kept, and rounded rather than cut.
             image = image.to(torch.int32).add_(128).div_(257, rounding_mode="floor")
         return image.to(torch.uint8)
+
+
+def read_enough(
+    path: str | Path, exif: bool, share: Callable[[tuple[int, int]], float]
+) -> tuple[Tensor, tuple[int, int]]:
+    """Decode a photo no finer than is needed: libjpeg leaves out what a smaller picture does not
+    show, which takes a third of the time for a photo of 12 megapixels.
+
+    Args:
+        path, exif: as of `read_image`.
+        share: of the sides that is enough, given (width, height) of the upright photo.
+
+    Returns:
+        uint8 tensor (3, h, w), RGB, whole or with 1/2, 1/4 or 1/8 of the sides, rounded up, but not
+        below `share` of them; and (width, height) of the whole upright photo.
+
+    Raises:
+        NotFoundError, DataError: as `read_image`.
+    """
+    reduced = _reduced(path, exif, share)
+    if reduced is not None:
+        return reduced
+    image = read_image(path, exif)
+    return image, (int(image.shape[2]), int(image.shape[1]))
+
+
+def _reduced(
+    path: str | Path, exif: bool, share: Callable[[tuple[int, int]], float]
+) -> tuple[Tensor, tuple[int, int]] | None:
+    """The JPEG with a part of its sides; None where there is nothing to gain."""
+    import torch
+
+    with _readable(path):
+        if os.path.getsize(path) < _LARGE_FILE:
+            return None
+        with Image.open(path) as image:
+            if image.format != "JPEG":
+                return None
+            whole, orientation = image.size, exif_orientation(image) if exif else 1
+            turned = orientation >= 5
+            enough = share(whole[::-1] if turned else whole)
+            image.draft("RGB", (math.ceil(enough * whole[0]), math.ceil(enough * whole[1])))
+            if image.size == whole:
+                return None
+            upright = ImageOps.exif_transpose(image) if orientation > 1 else image
+            pixels = torch.from_numpy(rgb_array(upright, str(path)))
+        return pixels.permute(2, 0, 1).contiguous(), whole[::-1] if turned else whole
 
 
 def read_thumbnail(path: str | Path, side: int, exif: bool = True) -> Image.Image:

@@ -18,7 +18,7 @@ from frostbox.data.photos import check_photo_sizes, image_size, read_image
 from frostbox.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "MODES",
@@ -27,6 +27,7 @@ __all__ = [
     "apply_image",
     "check_photo_sizes",
     "content",
+    "enough",
     "geometry",
     "image_size",
     "placed",
@@ -204,12 +205,21 @@ def placed(
     return Geometry(base.original, base.output, scale, offset, flip, fill, window)
 
 
-def apply_image(image: Picture, geometry: Geometry) -> Picture:
+def enough(geometries: Iterable[Geometry]) -> float:
+    """The share of the sides of a photo that these pictures of it need, at most 1.
+
+    Twice the pixels that are shown leave the resampling enough to be smooth.
+    """
+    return min(1.0, 2 * max(max(g.scale) for g in geometries))
+
+
+def apply_image(image: Picture, geometry: Geometry, *, reduced: bool = False) -> Picture:
     """Bring a picture to the output size.
 
     Args:
         image: uint8 tensor (3, H, W) or PIL image of the geometry's original size.
         geometry: what `geometry` returned for that size.
+        reduced: the picture may be the original with fewer pixels, see photos.read_enough.
 
     Returns:
         The same type, of the geometry's output size. Scaling is bilinear with antialiasing.
@@ -218,20 +228,19 @@ def apply_image(image: Picture, geometry: Geometry) -> Picture:
         SettingsError: the picture has another size than the geometry was made for.
     """
     width, height = image.size if isinstance(image, Image.Image) else image.shape[:-3:-1]
-    if (width, height) != geometry.original:
+    if (width, height) != geometry.original and not reduced:
         raise SettingsError(
             f"the picture is {width} x {height} pixels and the geometry is for "
             f"{geometry.original[0]} x {geometry.original[1]}; make one for this picture."
         )
-    window = geometry.window or (0, 0, width, height)
+    window = geometry.window or (0, 0, *geometry.original)
+    shown = _reduced(window, geometry.original, (width, height))
     moved: Any = image
-    if window != (0, 0, width, height):
+    if shown != (0, 0, width, height):
         # Before the resize, which then touches only pixels that are shown.
-        moved = F.crop(
-            moved, window[1], window[0], window[3] - window[1], window[2] - window[0]
-        )  # fmt: skip
+        moved = F.crop(moved, shown[1], shown[0], shown[3] - shown[1], shown[2] - shown[0])
     left, top, right, bottom = geometry._target(window)
-    if (right - left, bottom - top) != (window[2] - window[0], window[3] - window[1]):
+    if (right - left, bottom - top) != (shown[2] - shown[0], shown[3] - shown[1]):
         moved = F.resize(
             moved,
             [bottom - top, right - left],
@@ -249,6 +258,19 @@ def apply_image(image: Picture, geometry: Geometry) -> Picture:
         moved = F.horizontal_flip(moved)
     result: Picture = moved
     return result
+
+
+def _reduced(window: Rectangle, original: Size, size: Size) -> Rectangle:
+    """A window of the original in whole pixels of a picture of it that has `size`."""
+    if size == original:
+        return window
+    ends = []
+    for k in range(2):
+        low, high = (window[i] * size[k] / original[k] for i in (k, k + 2))
+        first = min(round(low), size[k] - 1)
+        ends.append((first, max(first + 1, round(high))))
+    (left, right), (top, bottom) = ends
+    return (left, top, right, bottom)
 
 
 def _centre_offset(size: int, output: int) -> int:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.colour import apply_colour
-from frostbox.data.transforms import Geometry, apply_image, read_image
+from frostbox.data.photos import read_enough
+from frostbox.data.transforms import Geometry, apply_image, enough
 from frostbox.data.views import View
 from frostbox.errors import CacheError, DataError, NotFoundError
 from frostbox.features.cache import tensor_name
@@ -203,15 +204,17 @@ def load_views(
         NotFoundError: it has gone since the data set was read.
     """
     assert image.photo is not None
-    picture = read_image(image.photo, image.exif)
-    original = (int(picture.shape[2]), int(picture.shape[1]))
+
+    def geometries(original: tuple[int, int]) -> list[Geometry]:
+        return [view.geometry(image.image_id, mode, original, size) for view in views]
+
+    picture, original = read_enough(image.photo, image.exif, lambda o: enough(geometries(o)))
     upright: dict[Geometry, Tensor] = {}
     result: list[Tensor] = []
-    for view in views:
-        geometry = view.geometry(image.image_id, mode, original, size)
+    for view, geometry in zip(views, geometries(original), strict=True):
         plain = replace(geometry, flip=False)  # views that differ in the flip share the rest
         if plain not in upright:
-            upright[plain] = apply_image(picture, plain)
+            upright[plain] = apply_image(picture, plain, reduced=True)
         seen = upright[plain].flip(2) if geometry.flip else upright[plain]
         colour = view.colour(image.image_id)
         result.append(apply_colour(seen, colour, geometry.shown()) if colour else seen)
