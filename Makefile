@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo
+DATA ?= $(if $(VOCDEVKIT),$(VOCDEVKIT)/VOC2007)
 
-.PHONY: demo test test-slow lint install clean
+.PHONY: demo test test-slow bench lint install clean
 
 demo: $(STAMP)
 	$(BIN)/frostbox demo --out $(OUT) $(DEMO_FLAGS)
@@ -15,6 +16,10 @@ test: $(STAMP) lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q
+
+# Every stage beside its rivals, on DATA or on drawn scenes; into docs/results.md.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/speed.py $(DATA) --write
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ _SELECTION = 0.012  # seconds to select and score the boxes of an image
 _VALIDATIONS = 8  # in both phases, each a forward pass
 _SMALL = 1000  # images, up to which a data set is small
 _FEWEST = 12000  # images that the head alone sees at least
-_MOST_VIEWS, _PASSES_A_VIEW = 8, 7
+_MOST_VIEWS, _PASSES_A_VIEW = 8, 4
 _SPARE = 0.95  # share of a budget that a recipe's shortest schedule may fill
 
 
