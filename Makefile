@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= demo
 DATA ?= $(if $(VOCDEVKIT),$(VOCDEVKIT)/VOC2007)
 
-.PHONY: demo test test-slow bench lint install clean
+.PHONY: demo test test-slow bench bench-growth lint install clean
 
 demo: $(STAMP)
 	$(BIN)/frostbox demo --out $(OUT) $(DEMO_FLAGS)
@@ -20,6 +20,10 @@ test-slow: $(STAMP)
 # Every stage beside its rivals, on DATA or on drawn scenes; into docs/results.md.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py $(DATA) --write
+
+# 500, 5 000 and 50 000 photos: time and memory must stay flat. Takes 7 GB of disk for a while.
+bench-growth: $(STAMP)
+	$(BIN)/python benchmarks/growth.py $(DATA) --write
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -400,18 +400,19 @@ def prediction(bench: Bench, cache: Path) -> None:
     picture = load_views(bench.dataset.photos[0], "shrink", SIZE, views_for(bench.backbone, 1))[1][
         0
     ]
-    engines = {
-        "torch": create_engine("torch", bench.backbone, SIZE),
-        "OpenVINO, float32": create_engine("auto", bench.backbone, SIZE, latency=True),
-        "OpenVINO, as the machine computes": create_engine(
-            "auto", bench.backbone, SIZE, latency=True, precision="auto"
-        ),
-    }
     part = "prediction"
-    for name, engine in engines.items():
-        detector.use(engine)
+    kinds = {
+        "torch": ("torch", "32"),
+        "OpenVINO, float32": ("auto", "32"),
+        "OpenVINO, as the machine computes": ("auto", "auto"),
+    }
+    for name, (kind, precision) in kinds.items():
+        engine = create_engine(kind, bench.backbone, SIZE, latency=True, precision=precision)
+        detector.prepare(kind, precision=precision)
         detector.predict(paths[0])
-        whole, bare, chosen = [], [], []
+        whole: list[float] = []
+        bare: list[float] = []
+        chosen: list[float] = []
         for k in range(_PREDICTIONS):
             path = paths[k % len(paths)]
             with timed(whole):
@@ -428,7 +429,7 @@ def prediction(bench: Bench, cache: Path) -> None:
         bench.add(
             part, f"{name}: selection of boxes", [100 * median(chosen) / median(whole)], "%", "2"
         )
-    detector.use(None)
+    detector = Detector(bench.backbone, head, "pyramid", Settings(bench.dataset.classes, SIZE))
     detector.predict(paths[:32])
     seconds = in_turns({"many": lambda: detector.predict(paths)}, bench.turns)["many"]
     bench.add(part, "a folder", [len(paths) / s for s in seconds], "photos/s")

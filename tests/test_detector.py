@@ -17,8 +17,7 @@ from frostbox.data import photos
 from frostbox.detections import Detections
 from frostbox.detector import Detector, Selection, Settings
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
-from frostbox.features.engine import create_engine
-from frostbox.heads import FeatureSpec, create_head
+from frostbox.heads import FeatureSpec, create_head, head_class
 
 CLASSES = ("red", "green", "blue")
 
@@ -101,19 +100,37 @@ def test_a_large_jpeg_decoded_in_part_gives_what_the_whole_one_gives(resize, tmp
     assert part.boxes[order[0]].mean(0) == pytest.approx(whole.boxes[order[1]].mean(0), abs=3)
 
 
-def test_an_engine_that_is_given_is_used_for_one_picture_too(detector, picture):
+def test_a_prepared_detector_runs_its_engine_for_one_picture_too(detector, picture):
     path, _ = picture
     before = detector.predict(path)
-    engine = create_engine("openvino", detector.backbone, (96, 64), latency=True)
+    prepared = make().prepare()
     ran = []
-    run = engine.run
-    engine.run = lambda images: (ran.append(len(images)), run(images))[1]
-    after = detector.use(engine).predict(path)
+    run = prepared._prepared.run
+    prepared._prepared.run = lambda images: (ran.append(len(images)), run(images))[1]
+    after = prepared.predict(path)
     assert ran == [1]
-    top = slice(0, 3)
-    assert after.scores[top] == pytest.approx(before.scores[top], abs=5e-3)
-    assert_same(detector.use(None).predict(path), before)
-    assert ran == [1]
+    assert_same(after, before)
+    assert prepared._prepared.kind == "openvino"
+    for kind in ("torch", "openvino"):
+        rough = make().prepare(kind, precision="bf16").predict(path)
+        assert rough.scores[:3] == pytest.approx(before.scores[:3], abs=0.05)
+    with pytest.raises(SettingsError, match="pictures of any size"):
+        make(resize="none").prepare()
+
+
+@pytest.mark.parametrize("head", ["single", "grid", "anchors", "pyramid"])
+def test_every_head_is_compiled_with_its_backbone(head):
+    torch.manual_seed(0)
+    strides = head_class(head).strides
+    backbone = backbones.create("efficientnet_lite0", strides)
+    spec = FeatureSpec(strides, backbone.channels, backbone.map_sizes((96, 64)))
+    detector = Detector(backbone, create_head(head, spec, 3), head, Settings(CLASSES, (96, 64)))
+    pictures = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
+    eager = detector._run(pictures, many=False)
+    compiled = detector.prepare("openvino", latency=False)._run(pictures, many=True)
+    assert list(compiled) == list(eager)
+    for name, expected in eager.items():
+        torch.testing.assert_close(compiled[name], expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("resize", ["shrink", "crop", "letterbox", "none"])

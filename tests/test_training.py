@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.optim.swa_utils import AveragedModel
 
 from frostbox import backbones
@@ -15,6 +17,7 @@ from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.features.extract import extract
 from frostbox.heads import FeatureSpec, create_head, head_class, head_names
+from frostbox.memory import physical_bytes
 from frostbox.training import CachedViews, FitSettings, ViewSampler, fit
 from tests.shapes import write_shapes
 
@@ -282,3 +285,41 @@ def test_the_average_of_weights_warms_up_and_leaves_counters_alone():
         expected = keep * expected + (1 - keep) * model.weight.data
         torch.testing.assert_close(average.module.weight.data, expected)
         assert average.module.num_batches_tracked == 7 + n
+
+
+@given(
+    count=st.integers(1, 300), block=st.integers(1, 40), window=st.integers(0, 400),
+    epoch=st.integers(0, 3),
+)  # fmt: skip
+def test_a_shuffle_window_gives_every_image_once_and_reads_few_files_at_a_time(
+    count, block, window, epoch
+):
+    sampler = ViewSampler(range(count), 2, seed=1, window=window, block=block)
+    sampler.set_epoch(epoch)
+    order = [image for image, _ in sampler]
+    assert sorted(order) == list(range(count))
+    assert order == [image for image, _ in sampler]
+    if 0 < window < count:
+        files = [image // block for image in order]
+        first = {f: files.index(f) for f in set(files)}
+        last = {f: len(files) - 1 - files[::-1].index(f) for f in set(files)}
+        most = max(1, window // block) * block
+        assert all(last[f] - first[f] < most for f in first)
+    sampler.set_epoch(epoch + 1)
+    if count > 20:
+        assert order != [image for image, _ in sampler]
+
+
+def test_a_cache_that_does_not_fit_into_memory_is_shuffled_in_windows(tmp_path, monkeypatch):
+    root = write_shapes(tmp_path / "VOC2012", train=6, val=2)
+    dataset = load(root, "train")
+    backbone = backbones.create("lite0", (32,), "random:0")
+    cache = extract(dataset, backbone, tmp_path / "cache", size=(64, 64), shard_images=2)
+    spec = FeatureSpec((32,), backbone.channels, backbone.map_sizes((64, 64)))
+    head = create_head("grid", spec, len(dataset.classes))
+    assert CachedViews(cache, dataset, head).window == 0
+    assert physical_bytes() > 1e8
+    monkeypatch.setattr("frostbox.training.physical_bytes", lambda: cache.nbytes)
+    samples = CachedViews(cache, dataset, head)
+    assert samples.window == 1
+    assert samples.block == 2

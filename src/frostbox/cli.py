@@ -145,11 +145,12 @@ def extract(
     strides: Annotated[str, typer.Option(help="Feature maps to keep, as in 8,16,32.")] = "32",
     weights: Weights = "auto",
     resize: Resize = "shrink",
-    engine: Annotated[str, typer.Option(help="auto, openvino or torch.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, openvino, torch or compile.")] = "auto",
     device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help="32, bf16, or auto: bf16 where the machine computes with it.")
     ] = "auto",
+    features: Annotated[str, typer.Option(help="float16, or int8: half of the disk.")] = "float16",
     classes: Classes = None,
     strict: Strict = False,
 ) -> None:
@@ -169,6 +170,7 @@ def extract(
         engine=engine,
         device=device,
         precision=precision,
+        features=features,
         classes=parse_names(classes),
         strict=strict,
     )

@@ -86,6 +86,18 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="32, bf16, or auto: bf16 where the machine computes with it.", show_default="auto"
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the cache: float16, or int8 for half of the disk.", show_default="float16"
+        ),
+    ] = None,
     difficult: Annotated[
         bool | None,
         typer.Option("--difficult/--no-difficult", help="Learn from difficult objects."),
@@ -128,7 +140,8 @@ def train(
         "head": head, "backbone": backbone, "weights": weights, "resize": resize, "views": views,
         "train_split": train_split, "val_split": val_split, "epochs": epochs, "lr": lr,
         "batch_size": batch_size, "seed": seed, "patience": patience, "device": device,
-        "difficult": difficult, "empty": empty, "strict": strict, "thaw": thaw,
+        "precision": precision, "features": features, "difficult": difficult, "empty": empty,
+        "strict": strict, "thaw": thaw,
         "thaw_epochs": thaw_epochs, "start": None if start is None else str(start),
         "class_loss": class_loss, "box_loss": box_loss, "classes": parse_names(classes),
         "size": parse_size(size) if size is not None else None, **parse_options(option or []),

@@ -29,7 +29,7 @@ from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
-from frostbox.features.engine import Engine, create_engine
+from frostbox.features.engine import Engine, Pictures, create_engine
 from frostbox.heads import FeatureSpec, Head, Raw, create_head, settings_of
 from frostbox.selection import Selection
 from frostbox.sources import Source, pixels
@@ -57,6 +57,26 @@ class Settings:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
+class RawPictures(Pictures):
+    """Normalisation, backbone and head: the values of the head's raw outputs, in their order."""
+
+    def __init__(self, backbone: backbones.Backbone, head: Head) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.name = f"{backbone.name} with its head"
+
+    def raw(self, images: Tensor) -> Raw:
+        """The head's raw outputs for uint8 (B, H, W, 3)."""
+        maps = self.backbone(self.backbone.normalise(images.permute(0, 3, 1, 2)))
+        found: Raw = self.head(maps)
+        return found
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See Pictures."""
+        found = self.raw(images).values()
+        return tuple(v.float() if v.is_floating_point() else v for v in found)
+
+
 class Detector(nn.Module):
     """A trained detector.
 
@@ -72,7 +92,8 @@ class Detector(nn.Module):
         head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings = settings
         self._engine: Engine | None = None
-        self._given: Engine | None = None
+        self._prepared: Engine | None = None
+        self._raw_names: tuple[str, ...] = ()
         self.eval()
 
     # --- prediction ------------------------------------------------------------------------
@@ -132,8 +153,8 @@ class Detector(nn.Module):
             The position in `images`, and what was found there.
         """
         chosen = self.settings.selection.changed(**selection)
-        for rows, maps, geometries in self.feature_stream(images, skip=skip, flip=chosen.flip):
-            yield from zip(rows, self.detections(maps, geometries, chosen), strict=True)
+        for rows, raw, geometries in self.raw_stream(images, skip=skip, flip=chosen.flip):
+            yield from zip(rows, self.select(raw, geometries, chosen), strict=True)
 
     @torch.inference_mode()
     def detections(
@@ -175,17 +196,17 @@ class Detector(nn.Module):
             )
         return found
 
-    def feature_stream(
+    def raw_stream(
         self, images: Sequence[Source], *, skip: bool = False, flip: bool = False
-    ) -> Iterator[tuple[list[int], list[Tensor], list[Geometry]]]:
-        """Batches of the backbone's maps, in order.
+    ) -> Iterator[tuple[list[int], Raw, list[Geometry]]]:
+        """Batches of the head's raw outputs, in order.
 
         Args:
             skip: leave out a picture that cannot be decoded, with a warning that names it.
-            flip: the maps of the pictures are followed by those of the mirrored pictures.
+            flip: those of the pictures are followed by those of the mirrored pictures.
 
         Yields:
-            Positions in `images`, the maps, and the geometry of each picture.
+            Positions in `images`, the raw outputs, and the geometry of each picture.
 
         Raises:
             DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
@@ -225,18 +246,37 @@ class Detector(nn.Module):
             if first_broken is not None and not good:
                 raise first_broken
 
-    def use(self, engine: Engine | None) -> Self:
-        """Run the backbone on this engine from now on, also for a single picture.
+    def prepare(self, engine: str = "auto", *, precision: str = "32", latency: bool = True) -> Self:
+        """Compile backbone and head for the pictures that follow, also for a single one.
 
-        A program that predicts one picture after the other, as a server does, gives one made with
-        `latency=True` once; compiling it takes seconds.
+        A program that predicts one picture after the other, as a server does, calls it once: it
+        takes seconds, and a picture then takes a fraction of the time. Without it eager PyTorch
+        predicts a few pictures, and an engine made at the first call many.
 
         Args:
-            engine: `features.create_engine` of this detector's backbone and size; None for the
-                detector's own choice, which is eager PyTorch for a few pictures.
+            engine: "auto", "openvino" or "torch", see features.create_engine.
+            precision: "32", "bf16", or "auto": bf16 where the machine computes with it.
+            latency: tune for one picture at a time instead of for many.
+
+        Raises:
+            SettingsError: pictures of any size (resize "none"), for which nothing can be compiled.
         """
-        self._given = engine
+        if self.settings.resize == "none":
+            raise SettingsError(
+                "this detector takes pictures of any size: an engine is compiled for one"
+            )
+        self._prepared = self._compiled(engine, precision, latency)
         return self
+
+    def _compiled(self, engine: str, precision: str, latency: bool) -> Engine:
+        device = str(next(self.backbone.parameters()).device)
+        pictures = RawPictures(self.backbone, self.head)
+        width, height = self.settings.size
+        black = torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)
+        self._raw_names = tuple(pictures.raw(black))
+        return create_engine(
+            engine, pictures, self.settings.size, device, precision=precision, latency=latency
+        )
 
     def _prepare(self, source: Source) -> tuple[Tensor, Geometry]:
         def seen(size: tuple[int, int]) -> Geometry:
@@ -246,16 +286,16 @@ class Detector(nn.Module):
         return apply_image(image, seen(size), reduced=True), seen(size)
 
     @torch.inference_mode()
-    def _run(self, batch: Tensor, many: bool) -> list[Tensor]:
-        if self._given is not None:
-            return self._given.run(batch)
-        device = next(self.backbone.parameters()).device
-        if many and device.type == "cpu":
+    def _run(self, batch: Tensor, many: bool) -> Raw:
+        engine = self._prepared
+        if engine is None and many and next(self.backbone.parameters()).device.type == "cpu":
             if self._engine is None:
-                self._engine = create_engine("auto", self.backbone, self.settings.size)
-            return self._engine.run(batch)
-        maps: list[Tensor] = self.backbone(self.backbone.normalise(batch.to(device)))
-        return maps
+                self._engine = self._compiled("auto", "32", latency=False)
+            engine = self._engine
+        if engine is not None:
+            return dict(zip(self._raw_names, engine.run(batch), strict=True))
+        device = next(self.backbone.parameters()).device
+        return self.raw(self.backbone(self.backbone.normalise(batch.to(device))))
 
     def configured(self, score: str | None = None, **selection: Any) -> Self:
         """The same detector with another selection, or another score where the head has a choice.

@@ -115,11 +115,10 @@ def predict_photos(
     figures = _Figures(detector, dataset)
     found: list[Detections] = []
     read: list[ImageAnnotation] = []
-    stream = detector.feature_stream(images, skip=not strict, flip=selection.flip)
-    for rows, maps, geometries in stream:
+    stream = detector.raw_stream(images, skip=not strict, flip=selection.flip)
+    for rows, raw, geometries in stream:
         part = [images[row] for row in rows]
         read += part
-        raw = detector.raw(maps)
         found += detector.select(raw, geometries, selection)
         figures.add({k: v[: len(part)] for k, v in raw.items()}, part, geometries)
         if progress is not None:

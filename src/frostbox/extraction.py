@@ -16,7 +16,7 @@ from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import Engine, create_engine
 from frostbox.features.extract import extract
-from frostbox.features.index import CacheRequest
+from frostbox.features.index import FLOAT16, CacheRequest
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
@@ -38,7 +38,14 @@ def ensure_caches(
     """
     root = cache_root(cache)
     requests = [
-        CacheRequest.of(data, backbone, size=settings.size, mode=settings.resize, views=views)
+        CacheRequest.of(
+            data,
+            backbone,
+            size=settings.size,
+            mode=settings.resize,
+            views=views,
+            dtype=settings.features,
+        )
         for data, views in wanted
     ]
     paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
@@ -50,7 +57,7 @@ def ensure_caches(
         )
         console.print(engine.describe())
         estimate = planning.estimate_extraction(
-            missing, backbone, engine, settings.size, settings.resize
+            missing, backbone, engine, settings.size, settings.resize, settings.features
         )
         console.print(str(estimate))
     caches = []
@@ -68,6 +75,7 @@ def ensure_caches(
                 settings.size,
                 settings.resize,
                 views,
+                settings.features,
                 settings.strict,
                 progress,
             )
@@ -90,6 +98,7 @@ def extract_features(
     engine: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    features: str = FLOAT16,
     classes: tuple[str, ...] | None = None,
     strict: bool = False,
     console: Console | None = None,
@@ -102,7 +111,7 @@ def extract_features(
     place = resolve_device(device)
     dataset = check_photo_sizes(load(data, split, classes, require_photos=True))
     network = backbones.create(backbone, strides, weights)
-    request = CacheRequest.of(dataset, network, size=size, mode=resize, views=views)
+    request = CacheRequest.of(dataset, network, size=size, mode=resize, views=views, dtype=features)
     if FeatureCache.complete(out):
         cache = FeatureCache.open(out)
         cache.check(request)
@@ -110,10 +119,23 @@ def extract_features(
     running = create_engine(engine, network, size, place, precision=precision)
     console.print(running.describe())
     console.print(
-        str(planning.estimate_extraction([(dataset, views)], network, running, size, resize))
+        str(
+            planning.estimate_extraction(
+                [(dataset, views)], network, running, size, resize, features
+            )
+        )
     )
     return _extract(
-        dataset, network, Path(out), running, size, resize, views, strict, Progress(console)
+        dataset,
+        network,
+        Path(out),
+        running,
+        size,
+        resize,
+        views,
+        features,
+        strict,
+        Progress(console),
     )
 
 
@@ -125,6 +147,7 @@ def _extract(
     size: tuple[int, int],
     resize: str,
     views: int,
+    features: str,
     strict: bool,
     progress: Progress,
 ) -> FeatureCache:
@@ -138,6 +161,7 @@ def _extract(
             mode=resize,
             views=views,
             engine=engine,
+            dtype=features,
             strict=strict,
             progress=lambda done, total: progress.update(done),
         )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +23,10 @@ from frostbox.data.views import View
 from frostbox.errors import FrostboxError, SettingsError
 from frostbox.features.engine import Engine
 from frostbox.features.extract import images_per_shard
-from frostbox.features.index import views_for
+from frostbox.features.index import DTYPES, FLOAT16, views_for
 from frostbox.features.shards import load_views
 from frostbox.heads import FeatureSpec, Head
+from frostbox.memory import peak_bytes, resident_bytes
 from frostbox.precision import uses_bf16
 from frostbox.steps import Batch, run_head
 from frostbox.training import FitSettings, Samples, ViewSampler
@@ -60,10 +59,10 @@ class Estimate:
         )
 
 
-def feature_bytes(spec: FeatureSpec) -> int:
-    """Bytes of the float16 feature maps of one view of one image."""
+def feature_bytes(spec: FeatureSpec, dtype: str = FLOAT16) -> int:
+    """Bytes of the stored feature maps of one view of one image."""
     return sum(
-        2 * channels * rows * columns
+        DTYPES[dtype] * channels * rows * columns
         for channels, (rows, columns) in zip(spec.channels, spec.sizes, strict=True)
     )
 
@@ -74,6 +73,7 @@ def estimate_extraction(
     engine: Engine,
     size: tuple[int, int],
     mode: str,
+    dtype: str = FLOAT16,
 ) -> Estimate:
     """Time, disk and memory to extract these (data set, number of views).
 
@@ -101,7 +101,7 @@ def estimate_extraction(
     return Estimate(
         what=f"extracting {passes} views of {images} photos",
         seconds=passes * forward + loading / (os.cpu_count() or 1),
-        disk_bytes=passes * feature_bytes(spec),
+        disk_bytes=passes * feature_bytes(spec, dtype),
         memory_bytes=resident_bytes() + shards,
         note=f"measured: {1 / forward:.0f} views/s through the backbone, "
         f"{images / loading:.0f} photos/s decoded in their views on one core",
@@ -249,24 +249,6 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now; where the system does not tell, its peak so far."""
-    status = Path("/proc/self/statm")
-    if status.exists():
-        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return peak_bytes()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has held so far; 0 where the system does not tell."""
-    if importlib.util.find_spec("resource") is None:
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def check_space(folder: Path, estimate: Estimate) -> None:

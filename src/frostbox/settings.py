@@ -10,6 +10,7 @@ from typing import Any
 
 from frostbox.data.views import first_views
 from frostbox.errors import NotFoundError, SettingsError
+from frostbox.features.index import DTYPES, FLOAT16
 from frostbox.heads import check_types, head_class
 from frostbox.thawing import stage_count
 from frostbox.training import FitSettings
@@ -32,6 +33,7 @@ class TrainSettings:
         backbone: name. weights: auto, random:SEED, or a file.
         size: (width, height) of the network's input. resize: shrink, crop or letterbox.
         views: of each training image in the cache, see data.views.first_views.
+        features: how the cache stores them: float16, or int8 for half of the disk.
         train_split, val_split: names of lists; "none" for val selects and measures nothing.
         classes: class names in label order; None to take the data set's.
         strict: a broken photo is an error, not skipped.
@@ -50,6 +52,7 @@ class TrainSettings:
     size: tuple[int, int] = (224, 224)
     resize: str = "shrink"
     views: int = 2
+    features: str = FLOAT16
     train_split: str = "train"
     val_split: str = "val"
     classes: tuple[str, ...] | None = None
@@ -67,6 +70,10 @@ class TrainSettings:
         if self.resize not in RESIZE_MODES:
             raise SettingsError(
                 f"resize is '{self.resize}': choose one of {', '.join(RESIZE_MODES)}"
+            )
+        if self.features not in DTYPES:
+            raise SettingsError(
+                f"features are stored as {' or '.join(DTYPES)}, not as {self.features!r}"
             )
         first_views(self.views, fill=(0, 0, 0))
         if self.thaw_epochs < 1:

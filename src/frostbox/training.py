@@ -28,10 +28,12 @@ from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.heads import Head, check_choice, check_share, check_types
+from frostbox.memory import physical_bytes
 from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
 from frostbox.steps import Batch, HeadModule
 
+_MOST_OF_MEMORY = 0.6  # share that cached features may take to be shuffled as one
 VALIDATIONS = 3  # in a run, where their number is left open
 Row = tuple[int, int]
 """Image index and view index in a cache."""
@@ -55,6 +57,9 @@ class FitSettings:
             for none. It warms up: after n steps it is at most (1 + n) / (10 + n).
         clip: largest norm of the gradient; 0 for no limit.
         epoch_images: images in an epoch, drawn anew each time; 0 for all.
+        shuffle_window: images among which the order is drawn, files of the cache in an order of
+            their own, so that a disk reads them one after the other; 0 for all images, or where
+            the features do not fit into memory for as many as do in a quarter of it.
         validate_every: epochs from one validation to the next, counted back from the last; 0 for at
             most three in a run.
         backbone_lr: peak learning rate of thawed stages as a share of `lr`. stage_decay: what each
@@ -75,6 +80,7 @@ class FitSettings:
     ema: float = 0.0
     clip: float = 0.0
     epoch_images: int = 0
+    shuffle_window: int = 0
     validate_every: int = 1
     backbone_lr: float = 0.3
     stage_decay: float = 0.5
@@ -82,7 +88,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         check_types(self)
         lowest = (("epochs", 1), ("batch_size", 2), ("patience", 0), ("validate_every", 0),
-                  ("epoch_images", 0))  # fmt: skip
+                  ("epoch_images", 0), ("shuffle_window", 0))  # fmt: skip
         for name, low in lowest:
             if getattr(self, name) < low:
                 raise SettingsError(f"{name} is {getattr(self, name)}: it must be at least {low}")
@@ -104,10 +110,14 @@ class Samples(Dataset[Batch]):
     Attributes:
         views: how many views of an image there are to choose from.
         objects: how many objects each image has.
+        block: images that lie together, in order, where they are read from.
+        window: images among which to shuffle because all do not fit into memory; 0 for all.
     """
 
     views: int
     objects: list[int]
+    block: int = 1
+    window: int = 0
 
     @abstractmethod
     def __len__(self) -> int:
@@ -139,6 +149,10 @@ class CachedViews(Samples):
     ) -> None:
         self.cache, self.strides = cache, strides
         self.views = len(cache.views)
+        self.block = cache.index.shard_images
+        memory = physical_bytes()
+        if memory and cache.nbytes > _MOST_OF_MEMORY * memory:
+            self.window = int(memory / 4 / (cache.nbytes / len(cache.ids)))
         images = {image.image_id: image for image in dataset.images}
         every = [
             targets(images[image_id], dataset, cache.geometry(i, v), difficult=difficult)
@@ -162,11 +176,23 @@ class ViewSampler(Sampler[Row]):
 
     Args:
         length: images in an epoch; 0 for all.
+        window: images among which the order is drawn; 0 for all. Blocks of `block` images that
+            follow each other come in an order of their own, and only those of one window mix.
     """
 
-    def __init__(self, images: Sequence[int], views: int, seed: int, length: int = 0) -> None:
+    def __init__(
+        self,
+        images: Sequence[int],
+        views: int,
+        seed: int,
+        length: int = 0,
+        *,
+        window: int = 0,
+        block: int = 1,
+    ) -> None:
         self.images, self.views, self.seed, self.epoch = images, views, seed, 0
         self.length = min(length, len(images)) or len(images)
+        self.window, self.block = window, block
 
     def __len__(self) -> int:
         return self.length
@@ -177,10 +203,28 @@ class ViewSampler(Sampler[Row]):
 
     def __iter__(self) -> Iterator[Row]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = torch.randperm(len(self.images), generator=generator).tolist()
-        order = order[: self.length]
+        order = self._order(generator)[: self.length]
         view = torch.randint(self.views, (len(order),), generator=generator).tolist()
         return iter([(self.images[k], v) for k, v in zip(order, view, strict=True)])
+
+    def _order(self, generator: torch.Generator) -> list[int]:
+        count = len(self.images)
+        if not 0 < self.window < count:
+            found: list[int] = torch.randperm(count, generator=generator).tolist()
+            return found
+        blocks = -(-count // self.block)
+        together = max(1, self.window // self.block)
+        order: list[int] = []
+        shuffled: list[int] = torch.randperm(blocks, generator=generator).tolist()
+        for first in range(0, blocks, together):
+            places = torch.cat(
+                [
+                    torch.arange(k * self.block, min((k + 1) * self.block, count))
+                    for k in shuffled[first : first + together]
+                ]
+            )
+            order += places[torch.randperm(len(places), generator=generator)].tolist()
+        return order
 
 
 @dataclass(frozen=True)
@@ -228,7 +272,10 @@ def fit(
         raise SettingsError(
             "the training split has one usable image: batch statistics need at least 2"
         )
-    sampler = ViewSampler(rows, train.views, settings.seed, settings.epoch_images)
+    sampler = ViewSampler(
+        rows, train.views, settings.seed, settings.epoch_images,
+        window=settings.shuffle_window or train.window, block=train.block,
+    )  # fmt: skip
     batch_size = min(settings.batch_size, len(sampler))
     # A last batch of one image has no batch statistics; it is left out, another one each epoch.
     drop_last = len(sampler) % batch_size == 1

@@ -13,14 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from safetensors.torch import save_file
 
 from frostbox import backbones
 from frostbox.data.annotations import ObjectAnnotation
-from frostbox.errors import CacheError
+from frostbox.errors import CacheError, SettingsError
 from frostbox.features.cache import CacheRequest, FeatureCache, fingerprint
-from frostbox.features.extract import extract
+from frostbox.features.extract import cache_nbytes, extract
 from frostbox.features.index import INDEX_FILE, CacheIndex, Shard
+from frostbox.features.shards import quantised
+from frostbox.features.store import cache_path
 from tests.features.conftest import write_photos
 
 SIZE = (96, 64)
@@ -40,7 +45,7 @@ def edit(cache: FeatureCache, **changes: object) -> None:
 
 def test_the_index_says_all_that_the_design_asks(cache, backbone, photos):
     index = json.loads((cache.path / INDEX_FILE).read_text())
-    assert index["format_version"] == 2
+    assert index["format_version"] == 3
     assert index["backbone"] == "efficientnet_lite0"
     assert index["weights_hash"] == backbone.weights_hash
     assert (index["size"], index["mode"]) == ([96, 64], "shrink")
@@ -76,6 +81,54 @@ def test_read_gives_rows_in_any_order_across_shards(cache):
     assert cache.read([])[0].shape == (0, 112, 4, 6)
     maps[0].zero_()  # the caller's own memory: the file stays as it is
     cache.verify()
+
+
+@given(
+    maps=arrays(
+        np.float16, (3, 2, 2, 3),
+        elements=st.floats(-60000, 60000, width=16) | st.floats(-1, 1, width=16),
+    )
+)  # fmt: skip
+def test_int8_is_within_half_a_step_of_what_was_stored(maps):
+    stored, scale = quantised(maps)
+    assert stored.dtype == np.int8
+    assert scale.dtype == np.float32
+    back = stored * scale[:, None, None]
+    limit = scale[:, None, None] * 0.5001 + 1e-30
+    assert (np.abs(back - maps.astype(np.float32)) <= limit).all()
+    peak = np.abs(maps.astype(np.float32)).max(axis=(0, 2, 3))
+    assert (np.abs(stored).max(axis=(0, 2, 3)) == np.where(peak > 0, 127, 0)).all()
+
+
+def test_a_cache_of_int8_is_half_as_large_and_close(cache, photos, backbone, tmp_path):
+    options = {"size": SIZE, "views": 2, "engine": "torch", "shard_images": 4, "dtype": "int8"}
+    small = extract(photos, backbone, tmp_path / "i", **options)
+    assert json.loads((small.path / INDEX_FILE).read_text())["dtype"] == "int8"
+    expected = cache_nbytes(backbone, size=SIZE, images=10, views=2, dtype="int8")
+    assert 0 <= small.nbytes - expected - 3 * 4 * (112 + 320) < 3000
+    rows = [(i, v) for i in range(10) for v in range(2)]
+    for ours, whole in zip(small.read(rows), cache.read(rows), strict=True):
+        assert ours.dtype == torch.float16
+        step = whole.float().abs().amax(dim=(0, 2, 3), keepdim=True) / 127
+        difference = (ours.float() - whole.float()).abs()
+        assert difference.max() > 0
+        # Half a step of its shard, and the rounding of the scale to float16.
+        assert (difference <= 0.6 * step).all()
+    before = (small.path / "shard-00001.safetensors").read_bytes()
+    (small.path / "shard-00001.safetensors").unlink()
+    again = extract(photos, backbone, tmp_path / "i", **options)
+    assert (again.path / "shard-00001.safetensors").read_bytes() == before
+    with pytest.raises(CacheError, match="its type of the stored features is int8, not float16"):
+        small.check(CacheRequest.of(photos, backbone, size=SIZE, views=2))
+    with pytest.raises(SettingsError, match="float16 or int8, not as 'int4'"):
+        CacheRequest.of(photos, backbone, size=SIZE, dtype="int4")
+    requests = [CacheRequest.of(photos, backbone, size=SIZE, dtype=d) for d in ("float16", "int8")]
+    assert len({cache_path(tmp_path, photos, r) for r in requests}) == 2
+
+
+def test_a_cache_of_an_older_version_is_read(cache):
+    edit(cache, format_version=2)
+    assert FeatureCache.open(cache.path).index.request == cache.index.request
 
 
 def test_read_outside_the_cache(cache):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import time
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from frostbox import backbones
 from frostbox.errors import BackboneError, SettingsError
+from frostbox.features import engine as engine_module
 from frostbox.features.engine import (
     BF16_TOLERANCE,
     TOLERANCE,
@@ -130,8 +133,13 @@ def test_the_engine_leaves_the_backbone_as_it_is(backbone, pictures):
 
 def test_auto_says_what_it_chose_and_why(backbone, monkeypatch):
     engine = create_engine("auto", backbone, SIZE)
-    assert isinstance(engine, OpenVinoEngine)
-    assert "auto: the fastest on a CPU" in engine.describe()
+    found = re.search(
+        r"auto: (\d+) pictures/s here, (OpenVINO|PyTorch) (\d+)\)$", engine.describe()
+    )
+    assert found
+    # The one that is not taken is at most a fifth faster.
+    assert int(found[1]) >= int(found[3]) / 1.21 - 1
+    assert isinstance(engine, OpenVinoEngine) == (found[2] == "PyTorch")
     monkeypatch.setattr(
         "frostbox.features.engine._convert",
         lambda *_: (_ for _ in ()).throw(RuntimeError("odd op")),
@@ -147,9 +155,45 @@ def test_auto_says_what_it_chose_and_why(backbone, monkeypatch):
         create_engine("openvino", backbone, SIZE)
 
 
+@pytest.mark.parametrize(
+    ("slow", "kind"), [("OpenVinoEngine", "torch"), ("TorchEngine", "openvino")]
+)
+def test_auto_takes_the_faster_one(slow, kind, backbone, monkeypatch):
+    engine_class = getattr(engine_module, slow)
+    run = engine_class.run
+
+    def slowly(self, images):
+        time.sleep(2)
+        return run(self, images)
+
+    monkeypatch.setattr(engine_class, "run", slowly)
+    engine = create_engine("auto", backbone, SIZE)
+    assert engine.kind == kind
+    assert re.search(r"auto: \d+ pictures/s here, \w+ [12]\)$", engine.describe())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latency", [True, False])
+def test_a_compiled_net_agrees_with_eager_float32(latency, backbone, pictures):
+    engine = create_engine("compile", backbone, SIZE, latency=latency)
+    assert engine.kind == "compile"
+    assert "compiled, channels-last, float32 on cpu (asked for)" in engine.describe()
+    assert_agrees(engine.run(pictures), eager(backbone, pictures))
+    assert_agrees(engine.run(pictures[:1].contiguous()), eager(backbone, pictures[:1]))
+
+
+def test_without_a_compiler_it_says_so(backbone, monkeypatch):
+    def no_compiler(*_args, **_options):
+        raise RuntimeError("no working C++ compiler found\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", lambda *_args, **_options: no_compiler)
+    with pytest.raises(BackboneError, match=r"\(no working C\+\+ compiler found\); it needs"):
+        create_engine("compile", backbone, SIZE)
+
+
 def test_wrong_requests(backbone, pictures):
     with pytest.raises(
-        SettingsError, match="'tpu' is unknown; choose one of auto, torch, openvino"
+        SettingsError, match="'tpu' is unknown; choose one of auto, torch, compile, openvino"
     ):
         create_engine("tpu", backbone, SIZE)
     with pytest.raises(SettingsError, match="not on cuda"):

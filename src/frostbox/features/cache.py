@@ -21,6 +21,7 @@ from frostbox.errors import CacheError
 from frostbox.features.index import (
     FORMAT_VERSION,
     INDEX_FILE,
+    INT8,
     CacheIndex,
     CacheRequest,
     Shard,
@@ -62,7 +63,7 @@ class FeatureCache:
         self.skipped = {k: v for shard in index.shards for k, v in shard.skipped.items()}
         # First image index of every shard, and the end of the last.
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in index.shards)])
-        self._maps: dict[int, list[Tensor]] = {}
+        self._maps: dict[int, list[tuple[Tensor, Tensor | None]]] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureCache:
@@ -175,7 +176,11 @@ class FeatureCache:
         ):
             maps = self._mapped(shard)
             for target, k in zip(out, wanted, strict=True):
-                target[place].copy_(maps[k][row, view])
+                stored, scale = maps[k]
+                if scale is None:
+                    target[place].copy_(stored[row, view])
+                else:
+                    torch.mul(stored[row, view], scale, out=target[place])
         return out
 
     def verify(self) -> None:
@@ -197,26 +202,35 @@ class FeatureCache:
             )
         return [self.strides.index(stride) for stride in strides]
 
-    def _mapped(self, number: int) -> list[Tensor]:
-        """The maps of a shard, (images, views, C, h, w) per stride, backed by its file."""
+    def _mapped(self, number: int) -> list[tuple[Tensor, Tensor | None]]:
+        """The maps of a shard, (images, views, C, h, w) per stride, backed by its file.
+
+        Those of int8 come with their scales, float16 (C, 1, 1).
+        """
         if number not in self._maps:
             from safetensors import SafetensorError, safe_open
 
             shard = self.index.shards[number]
             path = self.path / shard.file
             views = len(self.views)
-            maps: list[Tensor] = []
+            maps: list[tuple[Tensor, Tensor | None]] = []
+            kind = torch.int8 if self.index.request.dtype == INT8 else torch.float16
             try:
                 # The tensors keep the mapping alive after the file is closed.
                 with safe_open(path, framework="pt", device="cpu") as file:
                     for k, stride in enumerate(self.strides):
                         tensor = file.get_tensor(tensor_name(stride))
                         shape = (len(shard.ids), views, self.channels[k], *self.map_sizes[k])
-                        if tuple(tensor.shape) != shape or tensor.dtype != torch.float16:
+                        if tuple(tensor.shape) != shape or tensor.dtype != kind:
                             raise _damaged(
                                 path, f"{tensor_name(stride)} is {tuple(tensor.shape)}, not {shape}"
                             )
-                        maps.append(tensor)
+                        scale = None
+                        if kind == torch.int8:
+                            scale = file.get_tensor(scale_name(stride)).half()[:, None, None]
+                            if len(scale) != self.channels[k]:
+                                raise _damaged(path, f"{scale_name(stride)} has {len(scale)} rows")
+                        maps.append((tensor, scale))
             except (SafetensorError, OSError) as error:
                 raise _damaged(path, str(error)) from error
             self._maps[number] = maps
@@ -226,6 +240,11 @@ class FeatureCache:
 def tensor_name(stride: int) -> str:
     """Name of a stride's tensor inside a shard."""
     return f"stride{stride}"
+
+
+def scale_name(stride: int) -> str:
+    """Name of the scales of a stride's int8 tensor."""
+    return f"stride{stride}.scale"
 
 
 def check_shard(folder: Path, shard: Shard) -> None:

@@ -1,7 +1,8 @@
 """How a frozen backbone is executed: uint8 pictures in, float16 feature maps out.
 
 Normalisation and the conversion to float16 are part of what is executed, so that a picture crosses
-into the engine as bytes and comes out as what the cache stores. Engines agree with the backbone in
+into the engine as bytes and comes out as what the cache stores. A whole detector is executed the
+same way (`Pictures`). Engines agree with the backbone in
 float32 eager PyTorch within `TOLERANCE`, with bfloat16 inside within `BF16_TOLERANCE`; they differ
 in speed only. Extraction submits pictures
 and is called back in the engine's time; prediction calls `run`. No photo is read here.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +27,7 @@ from frostbox.precision import PRECISIONS, uses_bf16
 if TYPE_CHECKING:
     from frostbox.backbones import Backbone
 
-KINDS = ("auto", "torch", "openvino")
+KINDS = ("auto", "torch", "compile", "openvino")
 
 # Against float32 eager, as |a - b| <= TOLERANCE * max(|b| over the map): float16 keeps 11 bits
 # (5e-4 of the value), and sums in another order add some 1e-5.
@@ -34,15 +36,48 @@ TOLERANCE = 1e-3
 # measured on photos: 0.02 to 0.06.
 BF16_TOLERANCE = 0.1
 
+_TRIED = 4  # pictures
+_CLEARLY = 1.2  # times as fast
 _NAMES = {"32": "float32", "bf16": "bfloat16"}
 Done = Callable[[list[Tensor]], None]
+
+
+class Pictures(nn.Module):
+    """A net from pictures to maps, or to whatever else: what an engine executes.
+
+    Attributes:
+        name: for messages.
+    """
+
+    name: str
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Tensors with as many rows as there are pictures.
+
+        Args:
+            images: uint8 (B, H, W, 3).
+        """
+        raise NotImplementedError
+
+
+class FeaturePictures(Pictures):
+    """Normalisation, backbone, conversion to float16."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.name = backbone, backbone.name
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See Pictures."""
+        maps = self.backbone(self.backbone.normalise(images.permute(0, 3, 1, 2)))
+        return tuple(feature.half() for feature in maps)
 
 
 class Engine(Protocol):
     """A backbone made ready for pictures of one size. Not to be used from several threads at once.
 
     Attributes:
-        kind: "torch" or "openvino".
+        kind: "torch", "compile" or "openvino".
         precision: "32" or "bf16", inside; what comes out is float16.
         batch_size: pictures that `submit` handles best at a time.
     """
@@ -61,7 +96,8 @@ class Engine(Protocol):
             images: uint8 (B, 3, H, W); channels-last in memory saves a copy.
 
         Returns:
-            One float16 (B, C, h, w) map per stride on the CPU, finest first.
+            On the CPU, one float16 (B, C, h, w) map per stride, finest first; or what else the
+            executed `Pictures` give.
         """
 
     def submit(self, images: Tensor, done: Done) -> None:
@@ -78,7 +114,7 @@ class Engine(Protocol):
 
 def create_engine(
     kind: str,
-    backbone: Backbone,
+    net: Backbone | Pictures,
     size: tuple[int, int],
     device: str = "cpu",
     *,
@@ -89,9 +125,10 @@ def create_engine(
     """The engine for pictures of one size.
 
     Args:
-        kind: "torch", "openvino", or "auto": OpenVINO on a CPU where it is installed and can
-            convert the net, else PyTorch.
-        backbone: stays as it is; the engine works on a copy.
+        kind: "torch" (eager), "compile" (torch.compile, which needs a C++ compiler and most of a
+            minute), "openvino", or "auto": on a CPU OpenVINO where it is installed and can convert
+            the net, unless a few pictures show that eager PyTorch is faster there; else PyTorch.
+        net: a backbone, or other `Pictures`; stays as it is, the engine works on a copy.
         size: (width, height) of the pictures, in pixels.
         device: "cpu", "cuda", "cuda:1" or "mps".
         precision: "32", "bf16", or "auto": bf16 where the device computes with it.
@@ -100,7 +137,7 @@ def create_engine(
 
     Raises:
         SettingsError: unknown kind or precision, or OpenVINO asked for where it is not to be had.
-        BackboneError: OpenVINO was asked for and cannot convert this net.
+        BackboneError: OpenVINO or torch.compile was asked for and cannot take this net.
     """
     if kind not in KINDS:
         raise SettingsError(f"engine {kind!r} is unknown; choose one of {', '.join(KINDS)}")
@@ -109,19 +146,24 @@ def create_engine(
             f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}"
         )
     bf16 = uses_bf16(precision, device)
+    pictures = net if isinstance(net, Pictures) else FeaturePictures(net)
     installed = importlib.util.find_spec("openvino") is not None
     if kind == "openvino" and not device.startswith("cpu"):
         raise SettingsError(f"engine openvino runs on the CPU, not on {device}; choose torch")
     if kind == "openvino" and not installed:
         raise SettingsError("engine openvino needs the package openvino; run pip install openvino")
     reason = "asked for"
-    if kind != "torch" and device.startswith("cpu"):
-        reason = "auto: the fastest on a CPU" if kind == "auto" else "asked for"
+    most = 1 if kind == "compile" and latency else batch_size
+    torch_engine = functools.partial(TorchEngine, pictures, size, most, device=device)
+    if kind in ("auto", "openvino") and device.startswith("cpu"):
         if installed:
             try:
-                return OpenVinoEngine(
-                    backbone, size, batch_size, bf16=bf16, latency=latency, reason=reason
+                engine = OpenVinoEngine(
+                    pictures, size, batch_size, bf16=bf16, latency=latency, reason=reason
                 )
+                if kind == "openvino":
+                    return engine
+                return _faster(engine, torch_engine(bf16=bf16, reason=""), size)
             except BackboneError as error:
                 if kind == "openvino":
                     raise
@@ -130,50 +172,69 @@ def create_engine(
             reason = "auto: openvino is not installed"
     elif kind == "auto":
         reason = f"auto: the device is {device}"
-    return TorchEngine(backbone, size, batch_size, device=device, bf16=bf16, reason=reason)
+    return torch_engine(bf16=bf16, reason=reason, compiled=kind == "compile")
 
 
-class _Pictures(nn.Module):
-    """uint8 NHWC pictures to float16 maps: normalisation, backbone, conversion."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        maps = self.backbone(self.backbone.normalise(images.permute(0, 3, 1, 2)))
-        return tuple(feature.half() for feature in maps)
+def _faster(engine: OpenVinoEngine, other: TorchEngine, size: tuple[int, int]) -> Engine:
+    """The faster of the two on a few pictures; the first unless the other is clearly so."""
+    width, height = size
+    pictures = torch.zeros(_TRIED, 3, height, width, dtype=torch.uint8)
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    speeds = []
+    for tried in (engine, other):
+        tried.run(pictures[:1])  # the first run allocates
+        started = time.perf_counter()
+        tried.run(pictures)
+        speeds.append(_TRIED / (time.perf_counter() - started))
+    chosen, name = (other, "OpenVINO") if speeds[1] > _CLEARLY * speeds[0] else (engine, "PyTorch")
+    ours, theirs = (max(speeds), min(speeds)) if chosen is other else speeds
+    chosen.reason = f"auto: {ours:.0f} pictures/s here, {name} {theirs:.0f}"
+    return chosen
 
 
 class TorchEngine:
-    """Eager PyTorch, channels-last, on any device."""
-
-    kind = "torch"
+    """PyTorch, channels-last, on any device; eager or compiled."""
 
     def __init__(
         self,
-        backbone: Backbone,
+        pictures: Pictures,
         size: tuple[int, int],
         batch_size: int | None,
         *,
         device: str,
         bf16: bool,
         reason: str,
+        compiled: bool = False,
     ) -> None:
+        self.kind = "compile" if compiled else "torch"
         self.precision = "bf16" if bf16 else "32"
         self.device = torch.device(device)
         self.batch_size = batch_size or (16 if self.device.type == "cpu" else 64)
         self._size = size
-        self._reason = reason
-        net = _Pictures(copy.deepcopy(backbone)).to(self.device)
+        self.reason = reason
+        net = copy.deepcopy(pictures).to(self.device)
         self._net = net.to(memory_format=torch.channels_last)
+        self._run = torch.compile(self._net, dynamic=False) if compiled else self._net
+        if compiled:
+            self._try(pictures.name)
 
     def describe(self) -> str:
         """See Engine."""
         return (
-            f"PyTorch {torch.__version__}, eager, channels-last, {_NAMES[self.precision]} on "
-            f"{self.device} ({self._reason})"
+            f"PyTorch {torch.__version__}, {'compiled' if self.kind == 'compile' else 'eager'}, "
+            f"channels-last, {_NAMES[self.precision]} on {self.device} ({self.reason})"
         )
+
+    def _try(self, name: str) -> None:
+        """Compile now, and say what is missing."""
+        width, height = self._size
+        try:
+            self.run(torch.zeros(1, 3, height, width, dtype=torch.uint8))
+        except Exception as error:  # dynamo's, inductor's and the compiler's share no base
+            raise BackboneError(
+                f"torch.compile cannot compile {name} here ({failure_line(error)}); it needs a C++ "
+                "compiler: install one, or choose engine openvino or torch"
+            ) from error
 
     @torch.inference_mode()
     def run(self, images: Tensor) -> list[Tensor]:
@@ -181,10 +242,19 @@ class TorchEngine:
         pictures = _checked(images, self._size).permute(0, 2, 3, 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             parts = [
-                [feature.cpu() for feature in self._net(part.to(self.device))]
+                [feature.cpu() for feature in self._of(part.to(self.device))]
                 for part in _parts(pictures, self.batch_size)
             ]
         return [torch.cat(same).contiguous() for same in zip(*parts, strict=True)]
+
+    def _of(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        count = len(pictures)
+        if self.kind == "compile" and count < self.batch_size:
+            # One size of batches, so that nothing is compiled again.
+            rest = pictures.new_zeros(self.batch_size - count, *pictures.shape[1:])
+            return tuple(m[:count] for m in self._run(torch.cat((pictures, rest))))
+        maps: tuple[Tensor, ...] = self._run(pictures)
+        return maps
 
     def submit(self, images: Tensor, done: Done) -> None:
         """See Engine."""
@@ -201,7 +271,7 @@ class OpenVinoEngine:
 
     def __init__(
         self,
-        backbone: Backbone,
+        pictures: Pictures,
         size: tuple[int, int],
         batch_size: int | None,
         *,
@@ -214,7 +284,7 @@ class OpenVinoEngine:
         # Measured on 2 cores at 224 and 320: one picture a request beats 2, 4 and 8.
         self.batch_size = batch_size or 1
         self._size = size
-        self._reason = reason
+        self.reason = reason
         hint = "LATENCY" if latency else "THROUGHPUT"
         settings = {
             "PERFORMANCE_HINT": hint,
@@ -223,20 +293,20 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            model = _convert(backbone, size, self.batch_size)
+            model = _convert(pictures, size, self.batch_size)
             compiled = openvino.Core().compile_model(model, "CPU", settings)
         except (
             Exception
         ) as error:  # its front end and plugins raise bare Exception and RuntimeError
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise BackboneError(
-                f"OpenVINO cannot convert {backbone.name} ({first_line}); choose engine torch"
+                f"OpenVINO cannot convert {pictures.name} ({failure_line(error)}); choose engine "
+                "torch"
             ) from error
         # A CPU that cannot multiply bfloat16 may fall back to float32.
         used = compiled.get_property("INFERENCE_PRECISION_HINT")
         self.precision = "bf16" if used == openvino.Type.bf16 else "32"
         self._requests = 1 if latency else compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._outputs = len(backbone.strides)
+        self._outputs = len(model.outputs)
         self._queue = openvino.AsyncInferQueue(compiled, self._requests)
         self._queue.set_callback(self._finish)
         self._errors: list[BaseException] = []
@@ -247,7 +317,7 @@ class OpenVinoEngine:
         """See Engine."""
         return (
             f"OpenVINO {self._version}, {_NAMES[self.precision]} on cpu, {self._hint}, "
-            f"{self._requests} requests of {self.batch_size} ({self._reason})"
+            f"{self._requests} requests of {self.batch_size} ({self.reason})"
         )
 
     def run(self, images: Tensor) -> list[Tensor]:
@@ -296,8 +366,8 @@ class OpenVinoEngine:
             raise error
 
 
-def _convert(backbone: Backbone, size: tuple[int, int], batch_size: int) -> Any:
-    """The OpenVINO model of a backbone, for a fixed batch of uint8 NHWC pictures.
+def _convert(pictures: Pictures, size: tuple[int, int], batch_size: int) -> Any:
+    """The OpenVINO model of a net, for a fixed batch of uint8 NHWC pictures.
 
     Goes straight to OpenVINO's front end for PyTorch: `openvino.convert_model` does the same and
     sends usage statistics over the network.
@@ -307,7 +377,7 @@ def _convert(backbone: Backbone, size: tuple[int, int], batch_size: int) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     width, height = size
-    net = _Pictures(copy.deepcopy(backbone).cpu().float()).eval()
+    net = copy.deepcopy(pictures).cpu().float().eval()
     example = torch.zeros(batch_size, height, width, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # PyTorch's notes on tracing; the result is tested
@@ -320,6 +390,12 @@ def _convert(backbone: Backbone, size: tuple[int, int], batch_size: int) -> Any:
     model.inputs[0].get_node().set_partial_shape(PartialShape(list(example.shape)))
     model.validate_nodes_and_infer_types()
     return model
+
+
+def failure_line(error: Exception) -> str:
+    """The first line of what an error says, or the error itself."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)
 
 
 def _checked(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,7 +21,7 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.errors import CacheError, DataError, FrostboxError
 from frostbox.features.cache import FeatureCache, check_shard
 from frostbox.features.engine import Engine, create_engine
-from frostbox.features.index import INDEX_FILE, CacheIndex, CacheRequest
+from frostbox.features.index import DTYPES, FLOAT16, INDEX_FILE, CacheIndex, CacheRequest
 from frostbox.features.shards import Progress, ShardWriter
 
 _LOG = logging.getLogger("frostbox")
@@ -40,6 +40,7 @@ def extract(
     engine: str | Engine = "auto",
     device: str = "cpu",
     precision: str = "32",
+    dtype: str = FLOAT16,
     strict: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -55,8 +56,9 @@ def extract(
         size: (width, height) of the pictures that the backbone sees, in pixels.
         mode: resize mode, see data.transforms.geometry.
         views: how many views of each image, see data.views.first_views.
-        engine: "auto", "torch" or "openvino", or an engine of this backbone and size.
+        engine: "auto", "openvino", "torch" or "compile", or an engine of this backbone and size.
         device: where an engine made here runs. precision: of it, see create_engine.
+        dtype: "float16", or "int8" with a scale a channel and shard: half of the disk.
         strict: raise on a photo that cannot be read, instead of naming and skipping it.
         batch_size: pictures that an engine made here takes at a time; None for what is fast.
         workers: threads that decode; None for one more than there are cores, at most 16.
@@ -73,7 +75,7 @@ def extract(
             f"{dataset.root} has no photo for split {dataset.split!r}; features need photos"
         )
     folder = Path(out)
-    request = CacheRequest.of(dataset, backbone, size=size, mode=mode, views=views)
+    request = CacheRequest.of(dataset, backbone, size=size, mode=mode, views=views, dtype=dtype)
     plan = _plan(dataset, backbone, request, shard_images)
     _prepare_folder(folder)
     needed = 0
@@ -109,10 +111,17 @@ def extract(
     return cache
 
 
-def cache_nbytes(backbone: Backbone, *, size: tuple[int, int], images: int, views: int = 1) -> int:
+def cache_nbytes(
+    backbone: Backbone,
+    *,
+    size: tuple[int, int],
+    images: int,
+    views: int = 1,
+    dtype: str = FLOAT16,
+) -> int:
     """Bytes of features that a cache will hold, without headers and index."""
     maps = zip(backbone.channels, backbone.map_sizes(size), strict=True)
-    return 2 * images * views * sum(c * height * width for c, (height, width) in maps)
+    return DTYPES[dtype] * images * views * sum(c * height * width for c, (height, width) in maps)
 
 
 def images_per_shard(image_nbytes: int) -> int:
@@ -125,13 +134,14 @@ def _plan(
 ) -> CacheIndex:
     """The index of the cache before its first shard."""
     if shard_images is None:
-        one = cache_nbytes(backbone, size=request.size, images=1, views=len(request.views))
+        one = cache_nbytes(
+            backbone, size=request.size, images=1, views=len(request.views), dtype=request.dtype
+        )
         shard_images = images_per_shard(one)
     return CacheIndex(
         request=request,
         channels=backbone.channels,
         map_sizes=backbone.map_sizes(request.size),
-        dtype="float16",
         dataset=dataset.name,
         split=dataset.split,
         classes=dataset.classes,

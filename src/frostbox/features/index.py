@@ -12,19 +12,23 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.views import DrawnView, View, first_views
-from frostbox.errors import CacheError
+from frostbox.errors import CacheError, SettingsError
 
 if TYPE_CHECKING:
     from frostbox.backbones import Backbone
 
-FORMAT_VERSION = 2
-"""1: views are original and flip. 2: they may also be drawn (`data.views.DrawnView`)."""
+FORMAT_VERSION = 3
+"""1: views are original and flip. 2: they may also be drawn (`data.views.DrawnView`). 3: features
+may be int8, with a scale a channel."""
+FLOAT16, INT8 = "float16", "int8"
+DTYPES = {FLOAT16: 2, INT8: 1}
+"""How features may be stored, and the bytes of one."""
 INDEX_FILE = "index.json"
 _EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
 
@@ -52,6 +56,7 @@ class CacheRequest:
         strides: of the maps, finest first.
         views: in the order in which they are stored.
         fingerprint: of the photos, see `fingerprint`.
+        dtype: of the stored features: "float16", or "int8" with a scale a channel and shard.
     """
 
     backbone: str
@@ -61,6 +66,13 @@ class CacheRequest:
     strides: tuple[int, ...]
     views: tuple[View, ...]
     fingerprint: str
+    dtype: str = field(default=FLOAT16, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise SettingsError(
+                f"features are stored as {' or '.join(DTYPES)}, not as {self.dtype!r}"
+            )
 
     @classmethod
     def of(
@@ -71,8 +83,12 @@ class CacheRequest:
         size: tuple[int, int],
         mode: str = "shrink",
         views: int = 1,
+        dtype: str = FLOAT16,
     ) -> CacheRequest:
-        """The request that `extract` with the same arguments fulfils."""
+        """The request that `extract` with the same arguments fulfils.
+
+        Raises SettingsError for an unknown dtype.
+        """
         return cls(
             backbone=backbone.name,
             weights_hash=backbone.weights_hash,
@@ -81,6 +97,7 @@ class CacheRequest:
             strides=backbone.strides,
             views=views_for(backbone, views),
             fingerprint=fingerprint(dataset),
+            dtype=dtype,
         )
 
     def mismatch(self, held: CacheRequest) -> str | None:
@@ -108,6 +125,7 @@ _LABELS = {
     "mode": "resize mode",
     "views": "views",
     "fingerprint": "fingerprint of the photos",
+    "dtype": "type of the stored features",
 }
 
 
@@ -200,7 +218,6 @@ class CacheIndex:
         request: what the cache was made for.
         channels: of each map, finest first.
         map_sizes: (height, width) of each map.
-        dtype: of the features.
         dataset, split, classes: where the photos came from; for people, never checked.
         images: photos of the data set, with those that had to be skipped.
         shard_images: photos a shard.
@@ -214,7 +231,6 @@ class CacheIndex:
     request: CacheRequest
     channels: tuple[int, ...]
     map_sizes: tuple[tuple[int, int], ...]
-    dtype: str
     dataset: str
     split: str
     classes: tuple[str, ...]
@@ -235,7 +251,8 @@ class CacheIndex:
     def image_nbytes(self) -> int:
         """Bytes of features of one image in all views."""
         maps = zip(self.channels, self.map_sizes, strict=True)
-        return 2 * len(self.request.views) * sum(c * h * w for c, (h, w) in maps)
+        size = DTYPES[self.request.dtype] * len(self.request.views)
+        return size * sum(c * h * w for c, (h, w) in maps)
 
     def images_of(self, number: int) -> range:
         """Which photos of the data set a shard is made from."""
@@ -292,7 +309,7 @@ class CacheIndex:
             )
         try:
             return cls._from_json(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, SettingsError) as error:
             raise CacheError(
                 f"{path} is damaged ({type(error).__name__}: {error}); delete the folder and "
                 "extract again"
@@ -303,7 +320,7 @@ class CacheIndex:
         width, height = data["size"]
         request = CacheRequest(
             **{
-                **{field.name: data[field.name] for field in fields(CacheRequest)},
+                **{one.name: data[one.name] for one in fields(CacheRequest)},
                 "size": (int(width), int(height)),
                 "strides": tuple(data["strides"]),
                 "views": tuple(
@@ -312,7 +329,7 @@ class CacheIndex:
                 ),
             }
         )
-        own = [field.name for field in fields(cls) if field.name != "request"]
+        own = [one.name for one in fields(cls) if one.name != "request"]
         return cls(
             **{
                 **{name: data[name] for name in own},

@@ -25,9 +25,9 @@ from frostbox.data.photos import read_enough
 from frostbox.data.transforms import Geometry, apply_image, enough
 from frostbox.data.views import View
 from frostbox.errors import CacheError, DataError, NotFoundError
-from frostbox.features.cache import tensor_name
+from frostbox.features.cache import scale_name, tensor_name
 from frostbox.features.engine import Engine
-from frostbox.features.index import CacheIndex, Shard, shard_file
+from frostbox.features.index import INT8, CacheIndex, Shard, shard_file
 
 _LOG = logging.getLogger("frostbox")
 _FLOAT16_LIMIT = 0x7BFF  # bits of 65504; infinity and NaN lie above
@@ -167,13 +167,14 @@ class ShardWriter:
         from safetensors.numpy import save
 
         count, views = len(filling.ids), len(self._index.request.views)
+        tensors: dict[str, np.ndarray] = {}
+        for stride, maps in zip(self._index.request.strides, filling.maps, strict=True):
+            stored = maps[: count * views]
+            if self._index.request.dtype == INT8:
+                stored, tensors[scale_name(stride)] = quantised(stored)
+            tensors[tensor_name(stride)] = stored.reshape(count, views, *maps.shape[1:])
         # Bytes first, then an ordinary write: its OSError says when the disk is full.
-        data = save(
-            {
-                tensor_name(stride): maps[: count * views].reshape(count, views, *maps.shape[1:])
-                for stride, maps in zip(self._index.request.strides, filling.maps, strict=True)
-            }
-        )
+        data = save(tensors)
         file = shard_file(filling.number)
         partial = self._folder / f"{file}.tmp"
         partial.write_bytes(data)
@@ -219,6 +220,25 @@ def load_views(
         colour = view.colour(image.image_id)
         result.append(apply_colour(seen, colour, geometry.shown()) if colour else seen)
     return original, result
+
+
+def quantised(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps as int8 with one scale a channel, symmetric: value = int8 * scale.
+
+    Args:
+        maps: float16 (N, C, h, w).
+
+    Returns:
+        int8 (N, C, h, w), and float32 (C,): the largest magnitude of each channel over 127.
+    """
+    peak = np.zeros(maps.shape[1], dtype=np.float32)
+    if maps.size:
+        peak = np.maximum(maps.max(axis=(0, 2, 3)), -maps.min(axis=(0, 2, 3))).astype(np.float32)
+    scale = np.where(peak > 0, peak / 127, np.float32(1))
+    stored = np.empty(maps.shape, dtype=np.int8)
+    for one, target in zip(maps, stored, strict=True):
+        np.rint(one / scale[:, None, None], out=target, casting="unsafe")
+    return stored, scale
 
 
 def _beyond_float16(values: np.ndarray) -> bool:

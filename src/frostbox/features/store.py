@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostbox.errors import NotFoundError
-from frostbox.features.index import INDEX_FILE, CacheIndex, CacheRequest
+from frostbox.features.index import FLOAT16, INDEX_FILE, CacheIndex, CacheRequest
 
 if TYPE_CHECKING:
     from frostbox.data.annotations import DetectionSet
@@ -26,7 +26,9 @@ def cache_root(cache: str | Path | None = None) -> Path:
 
 def cache_path(root: Path, dataset: DetectionSet, request: CacheRequest) -> Path:
     """A folder under the data set's name that changes with all that the features depend on."""
-    key = hashlib.blake2b(repr(request).encode(), digest_size=6).hexdigest()
+    # Its repr is without the dtype, which came later.
+    text = repr(request) + ("" if request.dtype == FLOAT16 else request.dtype)
+    key = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
     return root / dataset.name / f"{dataset.split}-{key}"
 
 
@@ -49,6 +51,7 @@ def list_caches(root: Path, names: Sequence[str] | None = None) -> list[dict[str
                 "size": info.request.size,
                 "strides": info.request.strides,
                 "views": len(info.request.views),
+                "dtype": info.request.dtype,
                 "images": info.images,
                 "complete": info.complete,
             }

@@ -1,0 +1,135 @@
+"""Whether time and memory stay flat as a data set grows: 500, 5 000 and 50 000 photos.
+
+    make bench-growth                              # or with DATA=$VOCDEVKIT/VOC2007
+    python benchmarks/growth.py [DATA] [--counts 500 5000 50000] [--write]
+
+Photos are repeated through links, so that only their number grows. Each count is extracted and
+trained from in a process of its own, which reports its rates and the most anonymous memory that it
+held (RssAnon: mapped files come and go and do not count). The largest cache takes 7 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frostbox import backbones
+from frostbox.data.sample import write_sample
+from frostbox.data.voc import load
+from frostbox.data.voc_layout import find_voc
+from frostbox.features.cache import FeatureCache
+from frostbox.features.extract import extract
+from frostbox.heads import create_head
+from frostbox.learning import feature_spec
+from frostbox.settings import TrainSettings
+from frostbox.training import CachedViews, fit
+from speed import RESULTS, watched_memory
+
+SIZE, STRIDES, STEPS = (224, 224), (8, 16, 32), 60
+BEGIN, END = "<!-- make bench-growth begins -->", "<!-- make bench-growth ends -->"
+
+
+def repeated(source: Path, folder: Path, count: int) -> Path:
+    """A VOC folder with so many photos, links to those of another."""
+    ids = [image.image_id for image in load(source, "train", None).photos]
+    year = folder / f"{count}" / "VOC2007"
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (year / name).mkdir(parents=True)
+    names = [f"{k:06d}" for k in range(count)]
+    for k, name in enumerate(names):
+        for part, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+            os.symlink(
+                source / part / f"{ids[k % len(ids)]}.{suffix}", year / part / f"{name}.{suffix}"
+            )
+    (year / "ImageSets/Main/train.txt").write_text("\n".join(names) + "\n")
+    return year
+
+
+def child(year: Path, cache: Path) -> None:
+    """Extract and train; prints one line of JSON."""
+    found: dict[str, Any] = {}
+    backbone = backbones.create("efficientnet_lite0", STRIDES)
+    started = time.perf_counter()
+    dataset = load(year, "train", None)
+    found["reading"] = time.perf_counter() - started
+    with watched_memory() as seen:
+        started = time.perf_counter()
+        features = extract(dataset, backbone, cache, size=SIZE, precision="auto")
+        found["extraction"] = len(dataset.photos) / (time.perf_counter() - started)
+    found["extraction_memory"] = max(seen)
+    started = time.perf_counter()
+    features = FeatureCache.open(cache)
+    found["opening"] = time.perf_counter() - started
+    found["disk"] = features.nbytes / 1e9
+    with watched_memory() as seen:
+        torch.manual_seed(0)
+        head = create_head("pyramid", feature_spec(backbone, SIZE), len(dataset.classes))
+        started = time.perf_counter()
+        samples = CachedViews(features, dataset, head)
+        found["targets"] = time.perf_counter() - started
+        settings = replace(
+            TrainSettings.create({}).fit, epochs=1, batch_size=32,
+            epoch_images=min(32 * STEPS, len(samples)),
+        )  # fmt: skip
+        run = cache.parent / "run"
+        run.mkdir()
+        started = time.perf_counter()
+        fit(head, samples, None, settings, run)
+        found["training"] = settings.epoch_images / (time.perf_counter() - started)
+    found["training_memory"] = max(seen)
+    print(json.dumps(found))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", nargs="?", help="a VOC folder; without one, drawn scenes")
+    parser.add_argument("--counts", type=int, nargs="*", default=[500, 5000, 50000])
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        child(*given.child)
+        return
+    rows = [
+        "| photos | read, s | extract, photos/s | anonymous memory, MB | open, s | targets, s |"
+        " train, images/s | anonymous memory, MB | disk, GB |",
+        "| --- " * 9 + "|",
+    ]
+    print("\n".join(rows), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        if given.data:
+            source = find_voc(given.data).absolute()
+        else:
+            source = write_sample(root / "scenes", train=500, val=0)
+        for count in given.counts:
+            year = repeated(source, root, count)
+            with tempfile.TemporaryDirectory(dir=root) as folder:
+                command = [sys.executable, __file__, "--child", str(year), f"{folder}/cache"]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+            f = json.loads(done.stdout.splitlines()[-1])
+            rows.append(
+                f"| {count} | {f['reading']:.1f} | {f['extraction']:.0f} |"
+                f" {f['extraction_memory']:.0f} | {f['opening']:.2f} | {f['targets']:.1f} |"
+                f" {f['training']:.0f} | {f['training_memory']:.0f} | {f['disk']:.1f} |"
+            )
+            print(rows[-1], flush=True)
+    if given.write:
+        before, rest = RESULTS.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        text = "\n".join(rows)
+        RESULTS.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
