@@ -28,6 +28,7 @@ from frostbox.data.sample import write_sample
 from frostbox.data.voc import load
 from frostbox.data.voc_layout import find_voc
 from frostbox.features.cache import FeatureCache
+from frostbox.features.engine import create_engine
 from frostbox.features.extract import extract
 from frostbox.heads import create_head
 from frostbox.learning import feature_spec
@@ -62,9 +63,10 @@ def child(year: Path, cache: Path) -> None:
     started = time.perf_counter()
     dataset = load(year, "train", None)
     found["reading"] = time.perf_counter() - started
+    engine = create_engine("auto", backbone, SIZE, precision="auto")
     with watched_memory() as seen:
         started = time.perf_counter()
-        features = extract(dataset, backbone, cache, size=SIZE, precision="auto")
+        features = extract(dataset, backbone, cache, size=SIZE, engine=engine)
         found["extraction"] = len(dataset.photos) / (time.perf_counter() - started)
     found["extraction_memory"] = max(seen)
     started = time.perf_counter()
@@ -77,15 +79,18 @@ def child(year: Path, cache: Path) -> None:
         started = time.perf_counter()
         samples = CachedViews(features, dataset, head)
         found["targets"] = time.perf_counter() - started
+        # As many steps for every count, in parts of one epoch or in several.
+        part = min(32 * STEPS, len(samples) // 32 * 32)
         settings = replace(
-            TrainSettings.create({}).fit, epochs=1, batch_size=32,
-            epoch_images=min(32 * STEPS, len(samples)),
+            TrainSettings.create({}).fit, epochs=max(1, round(32 * STEPS / part)), batch_size=32,
+            epoch_images=part,
         )  # fmt: skip
         run = cache.parent / "run"
         run.mkdir()
         started = time.perf_counter()
         fit(head, samples, None, settings, run)
-        found["training"] = settings.epoch_images / (time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        found["training"] = settings.epochs * part / seconds
     found["training_memory"] = max(seen)
     print(json.dumps(found))
 

@@ -91,29 +91,36 @@ def test_a_large_jpeg_decoded_in_part_gives_what_the_whole_one_gives(resize, tmp
     large = Image.fromarray(coarse).resize((1202, 901), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
     detector = make(resize=resize)
-    part = detector.predict(tmp_path / "large.jpg", threshold=0.0, nms=None)
-    whole = detector.predict(Image.open(tmp_path / "large.jpg"), threshold=0.0, nms=None)
-    assert part.image_size == whole.image_size == (1202, 901)
-    assert len(part) == len(whole)
-    order = [np.lexsort((f.boxes.round(-2)[:, 0], f.labels)) for f in (part, whole)]
-    assert np.sort(part.scores) == pytest.approx(np.sort(whole.scores), abs=0.02)
-    assert part.boxes[order[0]].mean(0) == pytest.approx(whole.boxes[order[1]].mean(0), abs=3)
+    part, geometry = detector._prepare(tmp_path / "large.jpg")
+    whole, same = detector._prepare(Image.open(tmp_path / "large.jpg"))
+    assert geometry == same
+    assert geometry.original == (1202, 901)
+    assert part.shape == whole.shape
+    difference = (part.float() - whole.float()).abs()
+    assert difference.mean() < 2
+    assert (difference > 0).any() == (resize in ("shrink", "letterbox"))
+    assert (whole.float() - whole.flip(2).float()).abs().mean() > 20  # it would show
+    assert detector.predict(tmp_path / "large.jpg").image_size == (1202, 901)
 
 
 def test_a_prepared_detector_runs_its_engine_for_one_picture_too(detector, picture):
     path, _ = picture
     before = detector.predict(path)
-    prepared = make().prepare()
+    prepared = make().prepare("openvino")
     ran = []
     run = prepared._prepared.run
     prepared._prepared.run = lambda images: (ran.append(len(images)), run(images))[1]
     after = prepared.predict(path)
     assert ran == [1]
     assert_same(after, before)
-    assert prepared._prepared.kind == "openvino"
     for kind in ("torch", "openvino"):
         rough = make().prepare(kind, precision="bf16").predict(path)
         assert rough.scores[:3] == pytest.approx(before.scores[:3], abs=0.05)
+    # Engines made from other weights are not used any more.
+    for change in (lambda d: d.to(torch.float32), lambda d: d.load_state_dict(d.state_dict())):
+        prepared = make().prepare("openvino")
+        change(prepared)
+        assert prepared._prepared is None
     with pytest.raises(SettingsError, match="pictures of any size"):
         make(resize="none").prepare()
 
@@ -127,10 +134,15 @@ def test_every_head_is_compiled_with_its_backbone(head):
     detector = Detector(backbone, create_head(head, spec, 3), head, Settings(CLASSES, (96, 64)))
     pictures = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
     eager = detector._run(pictures, many=False)
+    dense = detector.head.decode(eager)[0]
     compiled = detector.prepare("openvino", latency=False)._run(pictures, many=True)
     assert list(compiled) == list(eager)
     for name, expected in eager.items():
         torch.testing.assert_close(compiled[name], expected, rtol=1e-3, atol=1e-3)
+    for kind in ("openvino", "torch"):
+        rough = detector.prepare(kind, precision="bf16")._run(pictures, many=True)
+        # In shares of the picture.
+        assert (detector.head.decode(rough)[0] - dense).abs().mean() < 0.01
 
 
 @pytest.mark.parametrize("resize", ["shrink", "crop", "letterbox", "none"])

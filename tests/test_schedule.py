@@ -14,8 +14,9 @@ from frostbox.arguments import parse_time
 from frostbox.clock import Clock
 from frostbox.errors import SettingsError
 from frostbox.progress import Progress
+from frostbox.sampling import ViewSampler
 from frostbox.schedule import Schedule
-from frostbox.training import FitSettings, Samples, ViewSampler, validation_interval
+from frostbox.training import FitSettings, Samples, validation_interval
 
 FIT = FitSettings(batch_size=32, validate_every=0)
 

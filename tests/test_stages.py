@@ -70,14 +70,15 @@ def test_a_step_changes_the_backbone_but_neither_norms_nor_depthwise_filters(pho
 
 @given(
     height=st.integers(5, 14), width=st.integers(5, 14), size=st.sampled_from([3, 5]),
-    stride=st.integers(2, 3), same=st.booleans(), seed=st.integers(0, 999),
+    stride=st.integers(2, 3), same=st.booleans(), padding=st.integers(0, 3),
+    seed=st.integers(0, 999),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_a_strided_depthwise_convolution_is_the_same_thinned_out(
-    height: int, width: int, size: int, stride: int, same: bool, seed: int
+    height: int, width: int, size: int, stride: int, same: bool, padding: int, seed: int
 ) -> None:
     kind = Conv2dSame if same else nn.Conv2d
-    conv = kind(4, 4, size, stride, 0 if same else size // 2, groups=4, bias=False)
+    conv = kind(4, 4, size, stride, 0 if same else padding, groups=4, bias=False)
     generator = torch.Generator().manual_seed(seed)
     # Small whole numbers, whose sums bfloat16 holds exactly.
     conv.weight.data = torch.randint(-1, 2, conv.weight.shape, generator=generator).float()

@@ -18,7 +18,8 @@ from frostbox.errors import SettingsError
 from frostbox.features.extract import extract
 from frostbox.heads import FeatureSpec, create_head, head_class, head_names
 from frostbox.memory import physical_bytes
-from frostbox.training import CachedViews, FitSettings, ViewSampler, fit
+from frostbox.sampling import ViewSampler
+from frostbox.training import CachedViews, FitSettings, fit, view_sampler
 from tests.shapes import write_shapes
 
 SETTINGS = FitSettings(epochs=4, batch_size=8, lr=2e-3, device="cpu", seed=3)
@@ -323,3 +324,30 @@ def test_a_cache_that_does_not_fit_into_memory_is_shuffled_in_windows(tmp_path, 
     samples = CachedViews(cache, dataset, head)
     assert samples.window == 1
     assert samples.block == 2
+
+
+def test_fit_reads_in_the_windows_of_its_samples_or_settings(tmp_path, monkeypatch):
+    root = write_shapes(tmp_path / "VOC2012", train=6, val=2)
+    dataset = load(root, "train")
+    backbone = backbones.create("lite0", (32,), "random:0")
+    cache = extract(dataset, backbone, tmp_path / "cache", size=(64, 64), shard_images=2)
+    spec = FeatureSpec((32,), backbone.channels, backbone.map_sizes((64, 64)))
+    head = create_head("grid", spec, len(dataset.classes))
+    samples = CachedViews(cache, dataset, head)
+    for own, asked, used in ((0, 0, 0), (4, 0, 4), (4, 2, 2)):
+        samples.window = own
+        sampler = view_sampler(samples, FitSettings(shuffle_window=asked))
+        assert (sampler.window, sampler.block) == (used, 2)
+    seen: list[list[int]] = []
+    read = samples.__class__.__getitems__
+
+    def noted(self, rows):
+        seen.append([image // 2 for image, _ in rows])
+        return read(self, rows)
+
+    monkeypatch.setattr(samples.__class__, "__getitems__", noted)
+    (tmp_path / "run").mkdir()
+    settings = FitSettings(epochs=1, batch_size=2, shuffle_window=2)
+    fit(head, samples, None, settings, tmp_path / "run")
+    # A window of one file: every batch of two is of one file.
+    assert sorted(tuple(set(files)) for files in seen) == [(0,), (1,), (2,)]

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -28,11 +25,12 @@ from frostbox.checkpoint import FORMAT_VERSION, detector_file, read_file, under,
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
-from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
-from frostbox.features.engine import Engine, Pictures, create_engine
+from frostbox.errors import CheckpointError, SettingsError
+from frostbox.features.engine import Engine, create_engine
+from frostbox.features.pictures import RawPictures
 from frostbox.heads import FeatureSpec, Head, Raw, create_head, settings_of
 from frostbox.selection import Selection
-from frostbox.sources import Source, pixels
+from frostbox.sources import Source, pixels, read_ahead
 
 _LOG = logging.getLogger("frostbox")
 _BATCH = 16
@@ -55,26 +53,6 @@ class Settings:
     resize: str = "shrink"
     selection: Selection = field(default_factory=Selection)
     training: Mapping[str, Any] = field(default_factory=dict)
-
-
-class RawPictures(Pictures):
-    """Normalisation, backbone and head: the values of the head's raw outputs, in their order."""
-
-    def __init__(self, backbone: backbones.Backbone, head: Head) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-        self.name = f"{backbone.name} with its head"
-
-    def raw(self, images: Tensor) -> Raw:
-        """The head's raw outputs for uint8 (B, H, W, 3)."""
-        maps = self.backbone(self.backbone.normalise(images.permute(0, 3, 1, 2)))
-        found: Raw = self.head(maps)
-        return found
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """See Pictures."""
-        found = self.raw(images).values()
-        return tuple(v.float() if v.is_floating_point() else v for v in found)
 
 
 class Detector(nn.Module):
@@ -211,50 +189,26 @@ class Detector(nn.Module):
         Raises:
             DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
         """
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            source = iter(images)
-            waiting: deque[Future[tuple[Tensor, Geometry]]] = deque()
-            waiting += [pool.submit(self._prepare, x) for x in islice(source, 2 * _BATCH)]
-            first_broken: DataError | NotFoundError | None = None
-            row, good = 0, 0
-            while waiting:
-                rows: list[int] = []
-                ready: list[tuple[Tensor, Geometry]] = []
-                while waiting and len(ready) < _BATCH:
-                    future = waiting.popleft()
-                    waiting += [pool.submit(self._prepare, x) for x in islice(source, 1)]
-                    try:
-                        ready.append(future.result())
-                        rows.append(row)
-                    except (DataError, NotFoundError) as error:
-                        if not skip:
-                            raise
-                        _LOG.warning("left out: %s", error)
-                        first_broken = first_broken or error
-                    row += 1
-                if not ready:
-                    continue
-                good += len(ready)
-                pictures, geometries = zip(*ready, strict=True)
-                if self.settings.resize == "none":  # every picture has a size of its own
-                    for k, (picture, g) in zip(rows, ready, strict=True):
-                        yield [k], self._run(_both(picture[None], flip), many=False), [g]
-                else:
-                    many = len(images) >= _FEW
-                    batch = _both(torch.stack(pictures), flip)
-                    yield rows, self._run(batch, many), list(geometries)
-            if first_broken is not None and not good:
-                raise first_broken
+        for rows, ready in read_ahead(images, self._prepare, _BATCH, skip=skip):
+            pictures, geometries = zip(*ready, strict=True)
+            if self.settings.resize == "none":  # every picture has a size of its own
+                for k, (picture, g) in zip(rows, ready, strict=True):
+                    yield [k], self._run(_both(picture[None], flip), many=False), [g]
+            else:
+                batch = _both(torch.stack(pictures), flip)
+                yield rows, self._run(batch, len(images) >= _FEW), list(geometries)
 
     def prepare(self, engine: str = "auto", *, precision: str = "32", latency: bool = True) -> Self:
         """Compile backbone and head for the pictures that follow, also for a single one.
 
         A program that predicts one picture after the other, as a server does, calls it once: it
         takes seconds, and a picture then takes a fraction of the time. Without it eager PyTorch
-        predicts a few pictures, and an engine made at the first call many.
+        predicts a few pictures, and an engine made at the first call many. Weights are copied into
+        the engine: what changes or moves them drops it. One thread at a time may predict.
 
         Args:
-            engine: "auto", "openvino" or "torch", see features.create_engine.
+            engine: "auto", "openvino", "torch" or "compile", see features.create_engine. On CUDA
+                and MPS only "compile" differs from what an unprepared detector does.
             precision: "32", "bf16", or "auto": bf16 where the machine computes with it.
             latency: tune for one picture at a time instead of for many.
 
@@ -267,6 +221,15 @@ class Detector(nn.Module):
             )
         self._prepared = self._compiled(engine, precision, latency)
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._engine = self._prepared = None  # `to` and the like change or move the weights
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """As of any module; engines made from other weights are dropped."""
+        self._engine = self._prepared = None
+        return super().load_state_dict(*args, **options)
 
     def _compiled(self, engine: str, precision: str, latency: bool) -> Engine:
         device = str(next(self.backbone.parameters()).device)
@@ -292,9 +255,10 @@ class Detector(nn.Module):
             if self._engine is None:
                 self._engine = self._compiled("auto", "32", latency=False)
             engine = self._engine
-        if engine is not None:
-            return dict(zip(self._raw_names, engine.run(batch), strict=True))
         device = next(self.backbone.parameters()).device
+        if engine is not None:
+            found = [t.to(device) for t in engine.run(batch)]
+            return dict(zip(self._raw_names, found, strict=True))
         return self.raw(self.backbone(self.backbone.normalise(batch.to(device))))
 
     def configured(self, score: str | None = None, **selection: Any) -> Self:

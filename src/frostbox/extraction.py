@@ -5,6 +5,7 @@ and the first half of what `train` does.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -45,6 +46,7 @@ def ensure_caches(
             mode=settings.resize,
             views=views,
             dtype=settings.features,
+            precision=settings.fit.precision,
         )
         for data, views in wanted
     ]
@@ -63,23 +65,17 @@ def ensure_caches(
     caches = []
     for (data, views), path in zip(wanted, paths, strict=True):
         if engine is None or (data, views) not in missing:
-            console.print(f"features of '{data.split}' reused from {path}")
-            caches.append(FeatureCache.open(path))
+            found = FeatureCache.open(path)
+            by = "; ".join(sorted({shard.engine for shard in found.index.shards}))
+            console.print(f"features of '{data.split}' reused from {path} (made by {by})")
+            caches.append(found)
             continue
-        caches.append(
-            _extract(
-                data,
-                backbone,
-                path,
-                engine,
-                settings.size,
-                settings.resize,
-                views,
-                settings.features,
-                settings.strict,
-                progress,
-            )
-        )
+        options = {
+            "size": settings.size, "mode": settings.resize, "views": views,
+            "dtype": settings.features, "precision": settings.fit.precision,
+            "strict": settings.strict,
+        }  # fmt: skip
+        caches.append(_extract(data, backbone, path, engine, progress, **options))
         console.print(f"features of '{data.split}' in {path}")
     return caches
 
@@ -111,7 +107,10 @@ def extract_features(
     place = resolve_device(device)
     dataset = check_photo_sizes(load(data, split, classes, require_photos=True))
     network = backbones.create(backbone, strides, weights)
-    request = CacheRequest.of(dataset, network, size=size, mode=resize, views=views, dtype=features)
+    options: dict[str, Any] = {
+        "size": size, "mode": resize, "views": views, "dtype": features, "precision": precision,
+    }  # fmt: skip
+    request = CacheRequest.of(dataset, network, **options)
     if FeatureCache.complete(out):
         cache = FeatureCache.open(out)
         cache.check(request)
@@ -126,16 +125,7 @@ def extract_features(
         )
     )
     return _extract(
-        dataset,
-        network,
-        Path(out),
-        running,
-        size,
-        resize,
-        views,
-        features,
-        strict,
-        Progress(console),
+        dataset, network, Path(out), running, Progress(console), strict=strict, **options
     )
 
 
@@ -144,26 +134,15 @@ def _extract(
     backbone: backbones.Backbone,
     out: Path,
     engine: Engine,
-    size: tuple[int, int],
-    resize: str,
-    views: int,
-    features: str,
-    strict: bool,
     progress: Progress,
+    **options: Any,
 ) -> FeatureCache:
+    """`extract` with a bar."""
     progress.start(f"extracting {dataset.split}", len(dataset.photos), "images")
     try:
         return extract(
-            dataset,
-            backbone,
-            out,
-            size=size,
-            mode=resize,
-            views=views,
-            engine=engine,
-            dtype=features,
-            strict=strict,
-            progress=lambda done, total: progress.update(done),
-        )
+            dataset, backbone, out, engine=engine,
+            progress=lambda done, total: progress.update(done), **options,
+        )  # fmt: skip
     finally:
         progress.stop()

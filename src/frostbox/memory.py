@@ -9,10 +9,13 @@ from pathlib import Path
 
 
 def physical_bytes() -> int:
-    """Memory of the machine; 0 where the system does not tell."""
+    """Memory of the machine, or of the container that this runs in; 0 if the system keeps still."""
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return 0
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.exists() else "max"
+    return min(whole, int(allowed)) if allowed.isdecimal() else whole
 
 
 def resident_bytes() -> int:

@@ -29,7 +29,7 @@ from frostbox.heads import FeatureSpec, Head
 from frostbox.memory import peak_bytes, resident_bytes
 from frostbox.precision import uses_bf16
 from frostbox.steps import Batch, run_head
-from frostbox.training import FitSettings, Samples, ViewSampler
+from frostbox.training import FitSettings, Samples, view_sampler
 from frostbox.units import seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
@@ -178,11 +178,11 @@ def time_steps(
         stages.thaw()
     bf16 = uses_bf16(settings.precision, device)
     learned = [p for part in parts for p in part.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr=0.0)
+    optimizer = torch.optim.AdamW(learned, lr=0.0, fused=True)
     size = min(settings.batch_size, len(train))
     steps: list[float] = []
     checks: list[float] = []
-    with torch.random.fork_rng(devices=[]), _batches(train, size, settings.seed) as batches:
+    with torch.random.fork_rng(devices=[]), _batches(train, size, settings) as batches:
 
         def loss() -> Tensor:
             maps, encoded = next(batches)
@@ -224,9 +224,9 @@ def time_steps(
 
 
 @contextmanager
-def _batches(train: Samples, size: int, seed: int) -> Iterator[Iterator[Batch]]:
-    """Endless batches of so many images; the next is read in a thread."""
-    rows = list(ViewSampler(range(len(train)), train.views, seed))
+def _batches(train: Samples, size: int, settings: FitSettings) -> Iterator[Iterator[Batch]]:
+    """Endless batches of so many images, in the order of `fit`; the next is read in a thread."""
+    rows = list(view_sampler(train, settings))
 
     def read(number: int) -> Batch:
         first = number * size % max(1, len(rows) - size + 1)

@@ -21,16 +21,17 @@ from frostbox.errors import SettingsError
 from frostbox.features.engine import create_engine
 from frostbox.heads import FeatureSpec, Head, create_head, head_class
 from frostbox.learning import Learner, feature_spec
+from frostbox.sampling import Row
 from frostbox.schedule import Schedule
 from frostbox.settings import DEFAULT_HEAD, TrainSettings
 from frostbox.steps import Batch
 from frostbox.thawing import NONE
-from frostbox.training import Row, Samples
+from frostbox.training import Samples
 from frostbox.units import seconds_text
 
 PLANNED = ("epochs", "epoch_images", "thaw_epochs", "thaw_epoch_images", "patience")
 """Settings that a budget decides."""
-_SAMPLED, _WARM = 48, 4  # images that are measured, and those before them
+_SAMPLED, _WARM = 48, 8  # images that are measured, and those before them
 _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements

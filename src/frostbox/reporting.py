@@ -310,7 +310,7 @@ def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"no caches in {root}")
         return
     table = Table(title=str(root))
-    for name in ("name", "backbone", "size", "views", "disk"):
+    for name in ("name", "backbone", "size", "views", "features", "disk"):
         table.add_column(name)
     for entry in caches:
         width, height = entry["size"]
@@ -319,6 +319,7 @@ def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:
             entry["backbone"],
             f"{width}x{height}",
             str(entry["views"]),
+            entry["dtype"],
             size_text(entry["bytes"]),
         )
     console.print(table)

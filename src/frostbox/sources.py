@@ -1,9 +1,14 @@
-"""What `predict` takes as a picture -> pixels."""
+"""What `predict` takes as a picture -> pixels, one by one or many ahead of use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,8 +18,11 @@ from torch import Tensor
 
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.photos import read_enough, rgb_array
-from frostbox.errors import NotFoundError, SettingsError
+from frostbox.errors import DataError, NotFoundError, SettingsError
 
+_LOG = logging.getLogger("frostbox")
+_DECODERS = 4
+T = TypeVar("T")
 Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
 
 
@@ -62,3 +70,46 @@ def _given(source: Image.Image | NDArray[np.uint8] | Tensor) -> Tensor:
         f"{what} is no image: give a path, a PIL image, a uint8 array (height, width, 3), or a "
         "tensor (3, height, width) of uint8 or of floats in [0, 1]"
     )
+
+
+def read_ahead(
+    sources: Sequence[Source], prepare: Callable[[Source], T], batch: int, *, skip: bool
+) -> Iterator[tuple[list[int], list[T]]]:
+    """Batches of prepared pictures, in order; decoded in threads, ahead of use.
+
+    Args:
+        prepare: called in a thread for each source.
+        skip: leave out a picture that cannot be decoded, with a warning that names it.
+
+    Yields:
+        Positions in `sources`, and what was prepared; no batch is empty.
+
+    Raises:
+        DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
+    """
+    with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+        source = iter(sources)
+        waiting: deque[Future[T]] = deque()
+        waiting += [pool.submit(prepare, x) for x in islice(source, 2 * batch)]
+        first_broken: DataError | NotFoundError | None = None
+        row, good = 0, 0
+        while waiting:
+            rows: list[int] = []
+            ready: list[T] = []
+            while waiting and len(ready) < batch:
+                future = waiting.popleft()
+                waiting += [pool.submit(prepare, x) for x in islice(source, 1)]
+                try:
+                    ready.append(future.result())
+                    rows.append(row)
+                except (DataError, NotFoundError) as error:
+                    if not skip:
+                        raise
+                    _LOG.warning("left out: %s", error)
+                    first_broken = first_broken or error
+                row += 1
+            if ready:
+                good += len(ready)
+                yield rows, ready
+        if first_broken is not None and not good:
+            raise first_broken

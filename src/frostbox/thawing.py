@@ -23,8 +23,9 @@ from frostbox.features.cache import FeatureCache
 from frostbox.features.index import canvas
 from frostbox.features.shards import load_views, one_thread
 from frostbox.heads import Head
+from frostbox.sampling import Row
 from frostbox.steps import Batch
-from frostbox.training import CachedViews, Row, Samples
+from frostbox.training import CachedViews, Samples
 
 NONE, ALL = "none", "all"
 _MOST_DRAWS = 1 << 30

@@ -19,7 +19,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from frostbox.backbones.stages import Stages
 from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress, ValidateEvery
@@ -31,12 +31,11 @@ from frostbox.heads import Head, check_choice, check_share, check_types
 from frostbox.memory import physical_bytes
 from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
+from frostbox.sampling import Row, ViewSampler
 from frostbox.steps import Batch, HeadModule
 
 _MOST_OF_MEMORY = 0.6  # share that cached features may take to be shuffled as one
 VALIDATIONS = 3  # in a run, where their number is left open
-Row = tuple[int, int]
-"""Image index and view index in a cache."""
 
 
 @dataclass(frozen=True)
@@ -171,62 +170,6 @@ class CachedViews(Samples):
         return self.cache.read(rows, self.strides), {k: t[index] for k, t in self.encoded.items()}
 
 
-class ViewSampler(Sampler[Row]):
-    """A new order and a new random view of each image in every epoch, by seed and epoch alone.
-
-    Args:
-        length: images in an epoch; 0 for all.
-        window: images among which the order is drawn; 0 for all. Blocks of `block` images that
-            follow each other come in an order of their own, and only those of one window mix.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[int],
-        views: int,
-        seed: int,
-        length: int = 0,
-        *,
-        window: int = 0,
-        block: int = 1,
-    ) -> None:
-        self.images, self.views, self.seed, self.epoch = images, views, seed, 0
-        self.length = min(length, len(images)) or len(images)
-        self.window, self.block = window, block
-
-    def __len__(self) -> int:
-        return self.length
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Row]:
-        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = self._order(generator)[: self.length]
-        view = torch.randint(self.views, (len(order),), generator=generator).tolist()
-        return iter([(self.images[k], v) for k, v in zip(order, view, strict=True)])
-
-    def _order(self, generator: torch.Generator) -> list[int]:
-        count = len(self.images)
-        if not 0 < self.window < count:
-            found: list[int] = torch.randperm(count, generator=generator).tolist()
-            return found
-        blocks = -(-count // self.block)
-        together = max(1, self.window // self.block)
-        order: list[int] = []
-        shuffled: list[int] = torch.randperm(blocks, generator=generator).tolist()
-        for first in range(0, blocks, together):
-            places = torch.cat(
-                [
-                    torch.arange(k * self.block, min((k + 1) * self.block, count))
-                    for k in shuffled[first : first + together]
-                ]
-            )
-            order += places[torch.randperm(len(places), generator=generator)].tolist()
-        return order
-
-
 @dataclass(frozen=True)
 class FitResult:
     """Where the best weights came from. `metrics` are those of the epoch that was kept."""
@@ -262,20 +205,16 @@ def fit(
         SettingsError: no image with a target, or nothing to resume from.
     """
     device = resolve_device(settings.device)
-    rows = [i for i in range(len(train)) if settings.empty or train.objects[i]]
     if not any(train.objects):
         raise SettingsError(
             "the training split has no object to learn from: check the split's list and "
             "annotations, or keep difficult objects"
         )
-    if len(rows) < 2:
+    sampler = view_sampler(train, settings)
+    if len(sampler) < 2:
         raise SettingsError(
             "the training split has one usable image: batch statistics need at least 2"
         )
-    sampler = ViewSampler(
-        rows, train.views, settings.seed, settings.epoch_images,
-        window=settings.shuffle_window or train.window, block=train.block,
-    )  # fmt: skip
     batch_size = min(settings.batch_size, len(sampler))
     # A last batch of one image has no batch statistics; it is left out, another one each epoch.
     drop_last = len(sampler) % batch_size == 1
@@ -359,6 +298,15 @@ def fit(
 def validation_interval(settings: FitSettings) -> int:
     """Epochs from one validation to the next."""
     return settings.validate_every or -(-settings.epochs // VALIDATIONS)
+
+
+def view_sampler(train: Samples, settings: FitSettings) -> ViewSampler:
+    """The order in which these images are seen."""
+    rows = [i for i in range(len(train)) if settings.empty or train.objects[i]]
+    return ViewSampler(
+        rows, train.views, settings.seed, settings.epoch_images,
+        window=settings.shuffle_window or train.window, block=train.block,
+    )  # fmt: skip
 
 
 class _Ahead(DataLoader[Batch]):

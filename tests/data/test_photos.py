@@ -178,6 +178,35 @@ def test_what_is_no_whole_jpeg_is_decoded_or_refused_as_ever(
         read_enough(tmp_path / "none.jpg", True, lambda _: 0.2)
 
 
+def test_what_pillow_refuses_is_left_to_the_other_decoder(
+    tmp_path: Path, picture: Image.Image, monkeypatch
+) -> None:
+    monkeypatch.setattr(photos, "_LARGE_FILE", 1)
+    path = tmp_path / "large.jpg"
+    picture.resize((600, 400)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    found, size = read_enough(path, True, lambda _: 0.1)
+    assert torch.equal(found, read_image(path))
+    assert size == (600, 400)
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+def test_an_orientation_in_xmp_alone_is_none(
+    tmp_path: Path, picture: Image.Image, large: int, monkeypatch
+) -> None:
+    monkeypatch.setattr(photos, "_LARGE_FILE", large)
+    path = tmp_path / "xmp.jpg"
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
+    picture.resize((600, 400)).save(path, xmp=xmp)
+    with Image.open(path) as image:
+        assert image.getexif().get(0x0112) == 6  # Pillow looks there
+    assert image_size(path) == (600, 400, 1)
+    assert read_image(path).shape == (3, 400, 600)
+    found, size = read_enough(path, True, lambda _: 0.3)
+    assert size == (600, 400)
+    assert found.shape == ((3, 200, 300) if large == 1 else (3, 400, 600))
+
+
 def test_a_tiff_is_always_upright(tmp_path: Path, picture: Image.Image) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

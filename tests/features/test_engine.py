@@ -141,7 +141,7 @@ def test_auto_says_what_it_chose_and_why(backbone, monkeypatch):
     assert int(found[1]) >= int(found[3]) / 1.21 - 1
     assert isinstance(engine, OpenVinoEngine) == (found[2] == "PyTorch")
     monkeypatch.setattr(
-        "frostbox.features.engine._convert",
+        "frostbox.features.engine.openvino_model",
         lambda *_: (_ for _ in ()).throw(RuntimeError("odd op")),
     )
     fallback = create_engine("auto", backbone, SIZE)

@@ -101,7 +101,7 @@ def test_progress_and_a_second_call_do_nothing_twice(photos, backbone, tmp_path,
 def test_an_engine_can_be_given(photos, backbone, tmp_path):
     engine = create_engine("torch", backbone, SIZE, batch_size=4)
     cache = extract(photos, backbone, tmp_path / "c", size=SIZE, engine=engine)
-    assert cache.index.shards[0].engine == engine.describe()
+    assert cache.index.shards[0].engine == engine.name
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -110,8 +110,9 @@ def test_the_same_bytes_whatever_the_threads_do(workers, photos, backbone, tmp_p
         torch.set_num_threads(count)
         try:
             extract(
-                photos, backbone, tmp_path / name, size=SIZE, views=4, workers=count, shard_images=4
-            )
+                photos, backbone, tmp_path / name, size=SIZE, views=4, workers=count,
+                shard_images=4, engine="openvino",
+            )  # fmt: skip
         finally:
             torch.set_num_threads(1)
     assert files(tmp_path / "a") == files(tmp_path / "b")
@@ -123,19 +124,19 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from frostbox import backbones
-from frostbox.data.transforms import read_image
 from frostbox.features import shards
 from frostbox.features.extract import extract
 from tests.features.conftest import write_photos
 folder = Path(sys.argv[1])
-def slow(path, exif=True):
+read_enough = shards.read_enough
+def slow(path, exif, share):
     if path.stem == "photo09":
         (folder / "reached").touch()
         time.sleep(60)
-    return read_image(path, exif)
-shards.read_image = slow
+    return read_enough(path, exif, share)
+shards.read_enough = slow
 extract(write_photos(folder / "photos", 10), backbones.create("lite0", (16, 32)), folder / "killed",
-        size=(96, 64), views=5, shard_images=3, workers=2)
+        size=(96, 64), views=5, shard_images=3, workers=2, engine="openvino")
 """
 
 
@@ -169,14 +170,14 @@ def test_killed_and_resumed_gives_the_same_bytes(photos, backbone, tmp_path, mon
     assert not FeatureCache.complete(tmp_path / "killed")
 
     decoded: list[str] = []
-    original = shards.read_image
+    original = shards.read_enough
 
-    def noted(path, exif=True):
+    def noted(path, exif, share):
         decoded.append(path.stem)
-        return original(path, exif)
+        return original(path, exif, share)
 
-    monkeypatch.setattr(shards, "read_image", noted)
-    settings = {"size": SIZE, "views": 5, "shard_images": 3}
+    monkeypatch.setattr(shards, "read_enough", noted)
+    settings = {"size": SIZE, "views": 5, "shard_images": 3, "engine": "openvino"}
     resumed = extract(photos, backbone, tmp_path / "killed", **settings)
     assert decoded == ["photo09"]
     assert list(resumed.skipped) == ["photo04"]

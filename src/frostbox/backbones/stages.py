@@ -7,13 +7,11 @@ so those can be trained without running the frozen part again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from timm.layers import BatchNormAct2d  # type: ignore[attr-defined]
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import pad_same
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
@@ -99,15 +97,18 @@ class _Convolution(nn.Module):
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
+        from timm.layers.conv2d_same import Conv2dSame
+
         super().__init__()
         self.conv, self.norm = conv, norm
         self._same = isinstance(conv, Conv2dSame)
+        half = tuple(size // 2 for size in conv.kernel_size)
         self._thinned = (
             _depthwise(conv)
             and max(conv.stride) > 1
             and all(size % 2 for size in conv.kernel_size)
             and set(conv.dilation) == {1}
-            and (self._same or not isinstance(conv.padding, str))
+            and (self._same or (conv.padding == half and conv.padding_mode == "zeros"))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,28 +120,30 @@ class _Convolution(nn.Module):
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             weight = weight * scale[:, None, None, None]
             bias = norm.bias + scale * ((0 if bias is None else bias) - norm.running_mean)
-        strides, sizes = conv.stride, conv.kernel_size
+        around = [(size // 2, size // 2) for size in conv.kernel_size]
+        if self._same:
+            spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+            around = [same_padding(*of) for of in zip(x.shape[2:], spans, conv.stride, strict=True)]
         if self._thinned and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            before = [
-                same_before(length, size, stride) if self._same else int(padding)  # type: ignore[call-overload]
-                for length, size, stride, padding in zip(
-                    x.shape[2:], sizes, strides, conv.padding, strict=True
-                )
-            ]
-            half = [size // 2 for size in sizes]
+            half = [size // 2 for size in conv.kernel_size]
             every = F.conv2d(x, weight, bias, 1, half, 1, conv.groups)
-            first = [h - b for h, b in zip(half, before, strict=True)]
-            thinned: Tensor = _Thinned.apply(every, first, strides)  # type: ignore[no-untyped-call]
+            first = [h - before for h, (before, _) in zip(half, around, strict=True)]
+            thinned: Tensor = _Thinned.apply(every, first, conv.stride)  # type: ignore[no-untyped-call]
             return thinned
         if self._same:
-            x = pad_same(x, list(sizes), list(strides), list(conv.dilation))
+            x = F.pad(x, [*around[1], *around[0]])
         y: Tensor = conv._conv_forward(x, weight, bias)
         return y
 
 
-def same_before(length: int, size: int, stride: int) -> int:
-    """Rows that TensorFlow's "same" padding puts before the first one."""
-    return max(0, (-(-length // stride) - 1) * stride + size - length) // 2
+def same_padding(length: int, span: int, stride: int) -> tuple[int, int]:
+    """Zeros that TensorFlow's "same" padding puts before the first row and after the last.
+
+    Args:
+        length: rows. span: of the kernel, with its dilation.
+    """
+    whole = max(0, (-(-length // stride) - 1) * stride + span - length)
+    return whole // 2, whole - whole // 2
 
 
 class _Thinned(torch.autograd.Function):
@@ -212,28 +215,34 @@ def _between(backbone: Backbone, graph: fx.Graph, start: fx.Node, end: fx.Node) 
             copies[node] = part.node_copy(node, copies.__getitem__)
     part.output(copies[end])
     module = fx.GraphModule(backbone.body, part)
-    for node in list(part.nodes):
-        conv = _called(module, node)
-        if isinstance(conv, nn.Conv2d) and type(conv) in (nn.Conv2d, Conv2dSame):
-            norm = _norm_after(module, node)
-            module.set_submodule(str(node.target), _Convolution(conv, norm))
-            if norm is not None:
-                (after,) = node.users
-                # timm's norms are followed by their own activation.
-                module.set_submodule(str(after.target), getattr(norm, "act", nn.Identity()))
+    _fold(module, part)
     return module
 
 
-def _called(module: nn.Module, node: fx.Node) -> nn.Module | None:
-    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
+def _fold(module: fx.GraphModule, part: fx.Graph) -> None:
+    """Put a `_Convolution` in the place of every convolution, with its norm where it has one."""
+    from timm.layers import BatchNormAct2d  # type: ignore[attr-defined]
+    from timm.layers.conv2d_same import Conv2dSame
 
+    calls = Counter(str(node.target) for node in part.nodes if node.op == "call_module")
 
-def _norm_after(module: nn.Module, node: fx.Node) -> nn.BatchNorm2d | None:
-    """The batch norm that is all that reads this node, if it can be folded into it."""
-    if len(node.users) != 1:
-        return None
-    norm = _called(module, next(iter(node.users)))
-    if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d):
-        return None
-    assert isinstance(norm, nn.BatchNorm2d)
-    return norm if norm.affine and norm.track_running_stats else None
+    def called(node: fx.Node, *kinds: type[nn.Module]) -> nn.Module | None:
+        """The module of exactly one of these types that this node, and no other, calls."""
+        if node.op != "call_module" or calls[str(node.target)] > 1:
+            return None
+        inner = module.get_submodule(str(node.target))
+        return inner if type(inner) in kinds else None
+
+    for node in list(part.nodes):
+        conv = called(node, nn.Conv2d, Conv2dSame)
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        norm = None
+        if len(node.users) == 1:
+            (after,) = node.users
+            found = called(after, nn.BatchNorm2d, BatchNormAct2d)
+            if isinstance(found, nn.BatchNorm2d) and found.affine and found.track_running_stats:
+                norm = found
+                # timm's norms are followed by their own activation.
+                module.set_submodule(str(after.target), getattr(norm, "act", nn.Identity()))
+        module.set_submodule(str(node.target), _Convolution(conv, norm))

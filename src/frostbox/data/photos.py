@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.errors import DataError, NotFoundError
@@ -48,8 +49,12 @@ def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation of an opened picture, 1 to 8; 1 where none is to be applied."""
     # Pillow turns TIFF upright by itself, and the size with it. It decodes a whole PNG to look
     # for an EXIF block behind the pixels; libpng does not look there, and neither do we.
-    has_exif = "exif" in image.info if image.format == "PNG" else image.format != "TIFF"
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
+    # Nor do the readers look into XMP, as Pillow's `getexif` does: only the EXIF block counts.
+    stored = image.info.get("exif") if image.format != "TIFF" else None
+    found = Image.Exif()
+    if stored:
+        found.load(stored)
+    orientation = found.get(_EXIF_ORIENTATION, 1)
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
@@ -119,24 +124,41 @@ def read_enough(
 def _reduced(
     path: str | Path, exif: bool, share: Callable[[tuple[int, int]], float]
 ) -> tuple[Tensor, tuple[int, int]] | None:
-    """The JPEG with a part of its sides; None where there is nothing to gain."""
+    """The JPEG with a part of its sides; None where nothing is gained, or `read_image` decides."""
     import torch
 
     with _readable(path):
         if os.path.getsize(path) < _LARGE_FILE:
             return None
+    try:
         with Image.open(path) as image:
-            if image.format != "JPEG":
+            if not isinstance(image, JpegImageFile):
                 return None
             whole, orientation = image.size, exif_orientation(image) if exif else 1
-            turned = orientation >= 5
-            enough = share(whole[::-1] if turned else whole)
+            enough = share(whole[::-1] if orientation >= 5 else whole)
             image.draft("RGB", (math.ceil(enough * whole[0]), math.ceil(enough * whole[1])))
             if image.size == whole:
                 return None
-            upright = ImageOps.exif_transpose(image) if orientation > 1 else image
-            pixels = torch.from_numpy(rgb_array(upright, str(path)))
-        return pixels.permute(2, 0, 1).contiguous(), whole[::-1] if turned else whole
+            pixels = torch.from_numpy(rgb_array(_upright(image, orientation), str(path)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, DataError):
+        return None  # Pillow refuses what libjpeg alone takes; a broken photo is named there too
+    return pixels.permute(2, 0, 1).contiguous(), whole[::-1] if orientation >= 5 else whole
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture turned as an EXIF orientation, 1 to 8, says."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation > 1 else image
 
 
 def read_thumbnail(path: str | Path, side: int, exif: bool = True) -> Image.Image:
@@ -158,7 +180,7 @@ def read_thumbnail(path: str | Path, side: int, exif: bool = True) -> Image.Imag
         # Twice the side leaves the resampling enough pixels to be smooth.
         image.draft("RGB", (2 * side, 2 * side))
         image.load()
-        upright = ImageOps.exif_transpose(image) if exif else image
+        upright = _upright(image, exif_orientation(image)) if exif else image
         small = Image.fromarray(rgb_array(upright, str(path)))
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         return small
@@ -241,7 +263,8 @@ def _decode_with_pillow(path: str | Path, exif: bool) -> np.ndarray:
     """Decode what libjpeg and libpng do not. Returns uint8 (H, W, 3), RGB."""
     with Image.open(path) as image:
         image.load()
-        return rgb_array(ImageOps.exif_transpose(image) if exif else image, str(path))
+        turned = _upright(image, exif_orientation(image)) if exif else image
+        return rgb_array(turned, str(path))
 
 
 def rgb_array(image: Image.Image, name: str) -> np.ndarray:

@@ -1,8 +1,8 @@
 """From photos to a feature cache, resumable: what there is to do, and whether it may be done.
 
 A shard appears under its name only when it is whole, and the index names only such shards, so a
-killed run goes on where it stopped and ends with the same bytes. The work itself, photo by photo,
-is shards.py's; reading the cache is cache.py's.
+killed run goes on where it stopped and, with the same engine, ends with the same bytes. The work
+itself, photo by photo, is shards.py's; reading the cache is cache.py's.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def extract(
             f"{dataset.root} has no photo for split {dataset.split!r}; features need photos"
         )
     folder = Path(out)
-    request = CacheRequest.of(dataset, backbone, size=size, mode=mode, views=views, dtype=dtype)
+    request = CacheRequest.of(
+        dataset, backbone, size=size, mode=mode, views=views, dtype=dtype, precision=precision
+    )
     plan = _plan(dataset, backbone, request, shard_images)
     _prepare_folder(folder)
     needed = 0
@@ -91,6 +93,12 @@ def extract(
                         engine, backbone, size, device, precision=precision, batch_size=batch_size
                     )
                 _LOG.info("features by %s", engine.describe())
+                begun = {shard.engine for shard in index.shards} - {engine.name}
+                if begun:
+                    _LOG.warning(
+                        "%s was begun by %s and goes on by %s: its features differ in their last "
+                        "bits", folder, min(begun), engine.name,
+                    )  # fmt: skip
                 writer = ShardWriter(folder, index, engine, dataset.photos, strict, progress)
                 writer.run(missing, workers or min(16, (os.cpu_count() or 1) + 1))
     except Timeout as error:
@@ -134,9 +142,8 @@ def _plan(
 ) -> CacheIndex:
     """The index of the cache before its first shard."""
     if shard_images is None:
-        one = cache_nbytes(
-            backbone, size=request.size, images=1, views=len(request.views), dtype=request.dtype
-        )
+        # As float16, which they are in memory until they are written.
+        one = cache_nbytes(backbone, size=request.size, images=1, views=len(request.views))
         shard_images = images_per_shard(one)
     return CacheIndex(
         request=request,
@@ -179,8 +186,8 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
         # A whole cache may serve with more views than asked for; one under way must not change.
         if not index.complete and index.request != plan.request:
             raise CacheError(
-                f"the feature cache {folder} was begun with {len(index.request.views)} views; go "
-                "on with as many or delete it"
+                f"the feature cache {folder} was begun with {len(index.request.views)} views and "
+                f"precision {index.request.precision}; go on with the same or delete it"
             )
     whole = []
     for shard in index.shards:

@@ -57,6 +57,7 @@ class CacheRequest:
         views: in the order in which they are stored.
         fingerprint: of the photos, see `fingerprint`.
         dtype: of the stored features: "float16", or "int8" with a scale a channel and shard.
+        precision: that was asked for, see features.create_engine; "auto" is served by any.
     """
 
     backbone: str
@@ -67,6 +68,7 @@ class CacheRequest:
     views: tuple[View, ...]
     fingerprint: str
     dtype: str = field(default=FLOAT16, repr=False)
+    precision: str = field(default="auto", repr=False)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -84,6 +86,7 @@ class CacheRequest:
         mode: str = "shrink",
         views: int = 1,
         dtype: str = FLOAT16,
+        precision: str = "auto",
     ) -> CacheRequest:
         """The request that `extract` with the same arguments fulfils.
 
@@ -98,6 +101,7 @@ class CacheRequest:
             views=views_for(backbone, views),
             fingerprint=fingerprint(dataset),
             dtype=dtype,
+            precision=precision,
         )
 
     def mismatch(self, held: CacheRequest) -> str | None:
@@ -107,6 +111,8 @@ class CacheRequest:
         """
         if held.views[: len(self.views)] == self.views:
             held = replace(held, views=self.views)
+        if self.precision == "auto":
+            held = replace(held, precision="auto")
         reasons = [
             _redrawn(held.views, self.views)
             if name == "views" and _shown(have) == _shown(want)
@@ -126,6 +132,7 @@ _LABELS = {
     "views": "views",
     "fingerprint": "fingerprint of the photos",
     "dtype": "type of the stored features",
+    "precision": "precision",
 }
 
 
@@ -184,7 +191,7 @@ class Shard:
         skipped: image id to the reason why it is not in here.
         nbytes: size of the file.
         sha256: of the file.
-        engine: what computed the features, in words.
+        engine: what computed the features: program, version, precision, device.
     """
 
     file: str
@@ -320,7 +327,9 @@ class CacheIndex:
         width, height = data["size"]
         request = CacheRequest(
             **{
-                **{one.name: data[one.name] for one in fields(CacheRequest)},
+                # Before precision was recorded, features were always float32.
+                **{"precision": "32"},
+                **{one.name: data[one.name] for one in fields(CacheRequest) if one.name in data},
                 "size": (int(width), int(height)),
                 "strides": tuple(data["strides"]),
                 "views": tuple(

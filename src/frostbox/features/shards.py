@@ -186,7 +186,7 @@ class ShardWriter:
             skipped=filling.skipped,
             nbytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            engine=self._engine.describe(),
+            engine=self._engine.name,
         )
         self._index = self._index.with_shards([*self._index.shards, shard])
         self._index.write(self._folder)

@@ -26,8 +26,9 @@ def cache_root(cache: str | Path | None = None) -> Path:
 
 def cache_path(root: Path, dataset: DetectionSet, request: CacheRequest) -> Path:
     """A folder under the data set's name that changes with all that the features depend on."""
-    # Its repr is without the dtype, which came later.
+    # Its repr is without these two, which came later.
     text = repr(request) + ("" if request.dtype == FLOAT16 else request.dtype)
+    text += "" if request.precision == "auto" else request.precision
     key = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
     return root / dataset.name / f"{dataset.split}-{key}"
 
