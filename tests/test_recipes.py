@@ -70,7 +70,13 @@ def test_a_small_data_set_gets_more_passes_and_more_views():
         assert large == (recipe.passes, recipe.thaw_passes)
         assert small[0] * 200 == pytest.approx(12000)
         assert small[1] * recipe.passes == pytest.approx(small[0] * recipe.thaw_passes)
-        assert recipe.enough_views(200) > recipe.enough_views(20000) >= recipe.views
+        most, fewest = recipe.enough_views(200), recipe.enough_views(20000)
+        assert most > fewest >= recipe.views or most == fewest == 8
+    for recipe in RECIPES:
+        views = [recipe.views_within(60.0 * m, PACE, 2500, 100) for m in (1, 10, 30, 1000)]
+        assert views == sorted(views)
+        assert views[0] == recipe.views
+        assert views[-1] == 8
 
 
 def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):

@@ -275,8 +275,8 @@ def test_a_shard_with_other_tensors(cache):
 def test_damaged_foreign_and_newer_indexes(cache, tmp_path):
     with pytest.raises(CacheError, match=r"is no feature cache: index.json cannot be read"):
         FeatureCache.open(tmp_path / "nowhere")
-    edit(cache, format_version=3)
-    with pytest.raises(CacheError, match=r"has format_version 3, .* up to 2; upgrade frostbox"):
+    edit(cache, format_version=4)
+    with pytest.raises(CacheError, match=r"has format_version 4, .* up to 3; upgrade frostbox"):
         FeatureCache.open(cache.path)
     edit(cache, format_version=1, complete=False)
     with pytest.raises(CacheError, match="is incomplete: 10 of 10"):

@@ -30,7 +30,7 @@ def thawed(shapes_voc, tmp_path_factory):
     folder = tmp_path_factory.mktemp("thawed")
     package.train(
         shapes_voc, out=folder / "run", cache=folder / "cache", size=(64, 64), batch_size=16,
-        width=16, depth=1, epochs=1, thaw="1", thaw_epochs=3,
+        width=16, depth=1, epochs=1, thaw="1", thaw_epochs=3, precision="32",
     )  # fmt: skip
     return folder
 
