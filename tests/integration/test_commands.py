@@ -105,6 +105,28 @@ def test_config_replays_a_run_to_the_same_weights(trained, shapes_voc, frostbox,
     assert all((v == both[1][k]).all() for k, v in both[0].items())
 
 
+def test_precision_and_type_of_the_features_are_asked_for_and_told(shapes_voc, frostbox, tmp_path):
+    common = ("train", shapes_voc, "--head", "anchors", "--size", 64, "--epochs", 1, "--cache",
+              tmp_path / "cache", "--overwrite", "--out", tmp_path / "run")  # fmt: skip
+    assert frostbox(*common, "--features", "int8").status == 0
+    assert ", float32 on cpu" in frostbox(*common, "--precision", 32).err
+    again = frostbox(*common, "--features", "int8", "--precision", "32")
+    assert "reused" not in again.err  # those of int8 may be of bfloat16
+    assert "reused" in frostbox(*common, "--features", "int8").err
+    told = frostbox("cache", "list", "--cache", tmp_path / "cache").out
+    assert ("int8" in told, "float16" in told) == (True, True)
+    stored = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (stored["features"], stored["fit"]["precision"]) == ("int8", "auto")
+    refused = frostbox(*common, "--features", "int4")
+    assert refused.status == 1
+    assert "stored as float16 or int8, not as 'int4'" in refused.err
+    out = frostbox("extract", shapes_voc, "--size", 64, "--features", "int8", "--precision", 32,
+                   "--engine", "torch", "--out", tmp_path / "features")  # fmt: skip
+    assert "eager, channels-last, float32 on cpu (asked for)" in out.err
+    index = json.loads((tmp_path / "features" / "index.json").read_text())
+    assert (index["dtype"], index["precision"]) == ("int8", "32")
+
+
 def test_single_head_and_val_split_none(shapes_voc, frostbox, tmp_path):
     common = ("--head", "single", "--size", 64, "--epochs", 3, "--cache", tmp_path / "cache")
     result = frostbox(

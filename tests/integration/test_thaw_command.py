@@ -71,7 +71,7 @@ def test_an_interrupted_run_is_resumed_in_either_phase(
 
     command = (
         "train", shapes_voc, *SMALL, "--epochs", 1, "--thaw", 1, "--thaw-epochs", 3, "--cache",
-        thawed / "cache", "--out", tmp_path / "run",
+        thawed / "cache", "--out", tmp_path / "run", "--precision", 32,
     )  # fmt: skip
     monkeypatch.setattr(ViewSampler, "set_epoch", interrupt)
     with pytest.raises(Stop):
