@@ -133,7 +133,6 @@ RECIPES = (
     ),
     Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 2.6, images=(_SMALL + 1, math.inf)),
     Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 1.9, 1.5, 4.0),
-    Recipe("efficientnet_lite2", 448, 3, "1", 6, 14, 2.5, 2.0, 5.4),
 )  # fmt: skip
 
 
