@@ -4,8 +4,9 @@
 
 Every row is trained on the same part of `train` and measured on the whole of `val`, from shared
 caches; the first row is the baseline, and the last column says what a row gains over it, seed by
-seed. `--group labels` varies how many labelled images there are instead, each with as many steps;
-`--group nms` only how boxes are selected from the baseline's predictions.
+seed. `--group labels` varies how many labelled images there are instead, with as many epochs or,
+with `--same-steps`, as many steps; `--group nms` only how boxes are selected from the baseline's
+predictions.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="kept, and reused by the next run")
+    parser.add_argument("--same-steps", action="store_true")
     parser.add_argument("--only", nargs="*", help="rows whose name holds one of these words")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,13 +98,10 @@ def main() -> None:
             print_selections(bench.train({}, given.share, 0), given.data, bench.cache)
             return
         if given.group == "labels":
-            rows = {
-                f"{share:.0%} of the images, {round(given.epochs / share)} epochs": (
-                    {"epochs": round(given.epochs / share)},
-                    share,
-                )
-                for share in SHARES
-            }
+            rows = {}
+            for share in SHARES:
+                epochs = round(given.epochs / share) if given.same_steps else given.epochs
+                rows[f"{share:.0%} of the images, {epochs} epochs"] = ({"epochs": epochs}, share)
         else:
             rows = {
                 name: (options, given.share)
