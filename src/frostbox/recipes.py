@@ -39,7 +39,8 @@ _SELECTION = 0.012  # seconds to select and score the boxes of an image
 _VALIDATIONS = 8  # in both phases, each a forward pass
 _SMALL = 1000  # images, up to which a data set is small
 _FEWEST = 12000  # images that the head alone sees at least
-_MOST_VIEWS, _PASSES_A_VIEW = 8, 4
+_MOST_VIEWS = 8
+_FROZEN_PASSES, _THAWED_PASSES = 7, 4  # for each view
 _SPARE = 0.95  # share of a budget that a recipe's shortest schedule may fill
 
 
@@ -85,11 +86,16 @@ class Recipe:
         alone, thawed = self.enough(train)
         step = (alone * self.step + thawed * self.thaw_step) / (alone + thawed) * pace.step
         left = _SPARE * budget - self._besides(pace, val)
-        return self._views(left / (train * (step + self.view * pace.view / _PASSES_A_VIEW)))
+        return self._views(left / (train * (step + self.view * pace.view / self._passes_a_view)))
 
     def _views(self, passes: float) -> int:
         """Another for every few passes, so that they stay new."""
-        return min(_MOST_VIEWS, max(self.views, round(passes / _PASSES_A_VIEW)))
+        return min(_MOST_VIEWS, max(self.views, round(passes / self._passes_a_view)))
+
+    @property
+    def _passes_a_view(self) -> int:
+        """Thawed stages learn images by heart sooner; the head alone loses by views at first."""
+        return _FROZEN_PASSES if self.thaw == NONE else _THAWED_PASSES
 
     def seconds(self, pace: Pace, train: int, val: int) -> float:
         """Of its shortest schedule that is worth it, for so many images."""
