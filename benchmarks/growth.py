@@ -34,7 +34,7 @@ from frostbox.heads import create_head
 from frostbox.learning import feature_spec
 from frostbox.settings import TrainSettings
 from frostbox.training import CachedViews, fit
-from speed import RESULTS, watched_memory
+from speed import watched_memory, write_part
 
 SIZE, STRIDES, STEPS = (224, 224), (8, 16, 32), 60
 BEGIN, END = "<!-- make bench-growth begins -->", "<!-- make bench-growth ends -->"
@@ -130,10 +130,7 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     if given.write:
-        before, rest = RESULTS.read_text(encoding="utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        text = "\n".join(rows)
-        RESULTS.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        write_part(BEGIN, END, "\n".join(rows))
 
 
 if __name__ == "__main__":

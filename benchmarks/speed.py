@@ -493,13 +493,17 @@ def table(rows: list[Row], last: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
+def write_part(begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of docs/results.md."""
+    before, rest = RESULTS.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    RESULTS.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
 def write(rows: list[Row], text: str, photos: str) -> None:
     """Into docs/results.md, between the marks, and into speed.json."""
-    document = RESULTS.read_text(encoding="utf-8")
-    before, rest = document.split(BEGIN)
-    after = rest.split(END)[1]
     machine = f"{os.cpu_count()} cores ({platform.machine()}), torch {torch.__version__}, {photos}"
-    RESULTS.write_text(f"{before}{BEGIN}\n\n{machine}:\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    write_part(BEGIN, END, f"{machine}:\n\n{text}")
     LAST.write_text(json.dumps({row.key: row.values for row in rows}, indent=1) + "\n")
 
 

@@ -311,13 +311,20 @@ def test_a_shuffle_window_gives_every_image_once_and_reads_few_files_at_a_time(
         assert order != [image for image, _ in sampler]
 
 
-def test_a_cache_that_does_not_fit_into_memory_is_shuffled_in_windows(tmp_path, monkeypatch):
+@pytest.fixture
+def six(tmp_path):
+    """A cache of six images in three files, with its data set and a head."""
     root = write_shapes(tmp_path / "VOC2012", train=6, val=2)
     dataset = load(root, "train")
     backbone = backbones.create("lite0", (32,), "random:0")
     cache = extract(dataset, backbone, tmp_path / "cache", size=(64, 64), shard_images=2)
     spec = FeatureSpec((32,), backbone.channels, backbone.map_sizes((64, 64)))
     head = create_head("grid", spec, len(dataset.classes))
+    return cache, dataset, head
+
+
+def test_a_cache_that_does_not_fit_into_memory_is_shuffled_in_windows(six, monkeypatch):
+    cache, dataset, head = six
     assert CachedViews(cache, dataset, head).window == 0
     assert physical_bytes() > 1e8
     monkeypatch.setattr("frostbox.training.physical_bytes", lambda: cache.nbytes)
@@ -326,14 +333,9 @@ def test_a_cache_that_does_not_fit_into_memory_is_shuffled_in_windows(tmp_path, 
     assert samples.block == 2
 
 
-def test_fit_reads_in_the_windows_of_its_samples_or_settings(tmp_path, monkeypatch):
-    root = write_shapes(tmp_path / "VOC2012", train=6, val=2)
-    dataset = load(root, "train")
-    backbone = backbones.create("lite0", (32,), "random:0")
-    cache = extract(dataset, backbone, tmp_path / "cache", size=(64, 64), shard_images=2)
-    spec = FeatureSpec((32,), backbone.channels, backbone.map_sizes((64, 64)))
-    head = create_head("grid", spec, len(dataset.classes))
-    samples = CachedViews(cache, dataset, head)
+def test_fit_reads_in_the_windows_of_its_samples_or_settings(six, tmp_path, monkeypatch):
+    samples = CachedViews(*six)
+    head = six[2]
     for own, asked, used in ((0, 0, 0), (4, 0, 4), (4, 2, 2)):
         samples.window = own
         sampler = view_sampler(samples, FitSettings(shuffle_window=asked))

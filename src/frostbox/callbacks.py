@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from frostbox.progress import Progress
 
@@ -23,10 +23,12 @@ def warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tenso
 
     def average(old: list[Tensor], new: list[Tensor], count: Tensor) -> None:
         if not old[0].is_floating_point():  # all of one list are of one type
-            torch._foreach_copy_(old, new)
+            for kept, value in zip(old, new, strict=True):
+                kept.copy_(value)
             return
         n = float(count)
-        torch._foreach_lerp_(old, new, 1 - min(decay, (1 + n) / (10 + n)))
+        update = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
+        update(old, new, count)
 
     return average
 

@@ -17,6 +17,8 @@ from frostbox import cli_cache, cli_train
 from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_size
 from frostbox.cli_shared import (
+    FEATURES_HELP,
+    PRECISION_HELP,
     VIEWS_HELP,
     Backbone,
     Bootstrap,
@@ -147,10 +149,8 @@ def extract(
     resize: Resize = "shrink",
     engine: Annotated[str, typer.Option(help="auto, openvino, torch or compile.")] = "auto",
     device: Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help="32, bf16, or auto: bf16 where the machine computes with it.")
-    ] = "auto",
-    features: Annotated[str, typer.Option(help="float16, or int8: half of the disk.")] = "float16",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
+    features: Annotated[str, typer.Option(help=FEATURES_HELP)] = "float16",
     classes: Classes = None,
     strict: Strict = False,
 ) -> None:

@@ -71,6 +71,8 @@ Flip = Annotated[
 VIEWS_HELP = (
     "Views of each image, 1 to 16: as it is, mirrored, then zoomed in and out by turns, recoloured."
 )
+PRECISION_HELP = "32, bf16, or auto: bf16 where the machine computes with it."
+FEATURES_HELP = "How a cache stores them: float16, or int8 for half of the disk."
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Score = Annotated[
     str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from frostbox.arguments import parse_names, parse_options, parse_size, parse_time
-from frostbox.cli_shared import VIEWS_HELP, Classes, Data
+from frostbox.cli_shared import FEATURES_HELP, PRECISION_HELP, VIEWS_HELP, Classes, Data
 
 
 def train(
@@ -86,17 +86,9 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="32, bf16, or auto: bf16 where the machine computes with it.", show_default="auto"
-        ),
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help=PRECISION_HELP, show_default="auto")] = None,
     features: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the cache: float16, or int8 for half of the disk.", show_default="float16"
-        ),
+        str | None, typer.Option(help=FEATURES_HELP, show_default="float16")
     ] = None,
     difficult: Annotated[
         bool | None,

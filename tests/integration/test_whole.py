@@ -1,4 +1,4 @@
-"""Slow: the demo as it is, and real photos from end to end."""
+"""Slow: the demo with the plan of an idle machine, and real photos from end to end."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from PIL import Image
 
 import frostbox as package
 from frostbox.data.voc import load
-from frostbox.demo import SHEET_IMAGES
+from frostbox.demo import SHEET_IMAGES, run_demo
 
 pytestmark = pytest.mark.slow
 
 
-def test_the_demo_learns_from_real_features(frostbox, tmp_path):
-    result = frostbox("demo", "--out", tmp_path / "demo", "--compare-random")
-    assert result.status == 0
+def test_the_demo_learns_from_real_features(capsys, tmp_path):
+    # The command has a budget of time; with its plan of an idle machine the result is of no clock.
+    run_demo(
+        tmp_path / "demo", compare_random=True, epochs=13, size=(320, 320), views=2,
+        batch_size=32, lr=4e-3, thaw="none",
+    )  # fmt: skip
+    out = capsys.readouterr().out
     numbers = json.loads((tmp_path / "demo" / "demo.json").read_text())
     pretrained, random = numbers["evaluation"].values()
-    # The demo has a budget of time: on a machine with other work it learns less.
-    assert pretrained["ap50"] > 0.25
-    assert pretrained["ap50"] > random["ap50"] + 0.2
+    assert pretrained["ap50"] > 0.35
+    assert pretrained["ap50"] > random["ap50"] + 0.25
     assert len(pretrained["ap50_per_class"]) == 20
     assert SHEET_IMAGES >= 12
     assert min(Image.open(numbers["sheet"]).size) > 1000
     for column in ("stage", "seconds", "AP50", "random weights", "mean"):
-        assert column in result.out
+        assert column in out
     detector = package.Detector.load(numbers["detector"])
     data = load(tmp_path / "demo" / "data", "val")
     found = detector.predict([image.photo for image in data.photos[:20]], threshold=0.1)

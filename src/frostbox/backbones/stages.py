@@ -97,18 +97,19 @@ class _Convolution(nn.Module):
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
+        from timm.layers import get_same_padding  # type: ignore[attr-defined]
         from timm.layers.conv2d_same import Conv2dSame
 
         super().__init__()
         self.conv, self.norm = conv, norm
-        self._same = isinstance(conv, Conv2dSame)
+        self._same = get_same_padding if isinstance(conv, Conv2dSame) else None
         half = tuple(size // 2 for size in conv.kernel_size)
         self._thinned = (
             _depthwise(conv)
             and max(conv.stride) > 1
             and all(size % 2 for size in conv.kernel_size)
             and set(conv.dilation) == {1}
-            and (self._same or (conv.padding == half and conv.padding_mode == "zeros"))
+            and (self._same is not None or (conv.padding == half and conv.padding_mode == "zeros"))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,30 +121,21 @@ class _Convolution(nn.Module):
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             weight = weight * scale[:, None, None, None]
             bias = norm.bias + scale * ((0 if bias is None else bias) - norm.running_mean)
-        around = [(size // 2, size // 2) for size in conv.kernel_size]
-        if self._same:
-            spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-            around = [same_padding(*of) for of in zip(x.shape[2:], spans, conv.stride, strict=True)]
+        half = [size // 2 for size in conv.kernel_size]
+        around = [(h, h) for h in half]  # zeros before the first row and column and after the last
+        if self._same is not None:
+            sides = zip(x.shape[2:], conv.kernel_size, conv.stride, conv.dilation, strict=True)
+            whole = [self._same(*side) for side in sides]
+            around = [(w // 2, w - w // 2) for w in whole]
         if self._thinned and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            half = [size // 2 for size in conv.kernel_size]
             every = F.conv2d(x, weight, bias, 1, half, 1, conv.groups)
             first = [h - before for h, (before, _) in zip(half, around, strict=True)]
             thinned: Tensor = _Thinned.apply(every, first, conv.stride)  # type: ignore[no-untyped-call]
             return thinned
-        if self._same:
+        if self._same is not None:
             x = F.pad(x, [*around[1], *around[0]])
         y: Tensor = conv._conv_forward(x, weight, bias)
         return y
-
-
-def same_padding(length: int, span: int, stride: int) -> tuple[int, int]:
-    """Zeros that TensorFlow's "same" padding puts before the first row and after the last.
-
-    Args:
-        length: rows. span: of the kernel, with its dilation.
-    """
-    whole = max(0, (-(-length // stride) - 1) * stride + span - length)
-    return whole // 2, whole - whole // 2
 
 
 class _Thinned(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from frostbox.heads import Head, Raw
 
 
-class Pictures(nn.Module):
+class Pictures(nn.Module, ABC):
     """A net from pictures to maps, or to whatever else: what an engine executes.
 
     Attributes:
@@ -23,13 +24,13 @@ class Pictures(nn.Module):
 
     name: str
 
+    @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Tensors with as many rows as there are pictures.
 
         Args:
             images: uint8 (B, H, W, 3).
         """
-        raise NotImplementedError
 
 
 class FeaturePictures(Pictures):
