@@ -5,7 +5,9 @@
 
 Photos are repeated through links, so that only their number grows. Each count is extracted and
 trained from in a process of its own, which reports its rates and the most anonymous memory that it
-held (RssAnon: mapped files come and go and do not count). The largest cache takes 7 GB of disk.
+held (RssAnon: mapped files come and go and do not count). Where the system lets us (Linux, root),
+that process lives under a limit of 2 GB for all its memory, mapped pages too. The largest cache
+takes 7 GB of disk.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,7 @@ from frostbox.training import CachedViews, fit
 from speed import watched_memory, write_part
 
 SIZE, STRIDES, STEPS = (224, 224), (8, 16, 32), 60
+LIMIT = 2_000_000_000  # bytes of memory
 BEGIN, END = "<!-- make bench-growth begins -->", "<!-- make bench-growth ends -->"
 
 
@@ -54,6 +59,31 @@ def repeated(source: Path, folder: Path, count: int) -> Path:
             )
     (year / "ImageSets/Main/train.txt").write_text("\n".join(names) + "\n")
     return year
+
+
+@contextmanager
+def limited(nbytes: int) -> Iterator[Path | None]:
+    """The file that a process writes its number into to get no more memory than so much.
+
+    None where memory groups of the system cannot be made.
+    """
+    groups = Path("/sys/fs/cgroup")
+    old = groups / "memory"
+    parent, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (groups, "memory.max")
+    group = parent / f"frostbox-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(nbytes))
+    except OSError as error:
+        print(f"no limit of memory here: {error}", flush=True)
+        if group.is_dir():
+            group.rmdir()
+        yield None
+        return
+    try:
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
 
 
 def child(year: Path, cache: Path) -> None:
@@ -103,12 +133,14 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
+        if os.environ["GROUP"]:
+            Path(os.environ["GROUP"]).write_text(str(os.getpid()))
         child(*given.child)
         return
     rows = [
         "| photos | read, s | extract, photos/s | anonymous memory, MB | open, s | targets, s |"
-        " train, images/s | anonymous memory, MB | disk, GB |",
-        "| --- " * 9 + "|",
+        " train, images/s | anonymous memory, MB | disk, GB | limit of memory, GB |",
+        "| --- " * 10 + "|",
     ]
     print("\n".join(rows), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -121,12 +153,17 @@ def main() -> None:
             year = repeated(source, root, count)
             with tempfile.TemporaryDirectory(dir=root) as folder:
                 command = [sys.executable, __file__, "--child", str(year), f"{folder}/cache"]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                with limited(LIMIT) as group:
+                    known = {**os.environ, "GROUP": str(group or "")}
+                    done = subprocess.run(
+                        command, stdout=subprocess.PIPE, text=True, check=True, env=known
+                    )
+                    under = f"{LIMIT / 1e9:g}" if group else "none"
             f = json.loads(done.stdout.splitlines()[-1])
             rows.append(
                 f"| {count} | {f['reading']:.1f} | {f['extraction']:.0f} |"
                 f" {f['extraction_memory']:.0f} | {f['opening']:.2f} | {f['targets']:.1f} |"
-                f" {f['training']:.0f} | {f['training_memory']:.0f} | {f['disk']:.1f} |"
+                f" {f['training']:.0f} | {f['training_memory']:.0f} | {f['disk']:.1f} | {under} |"
             )
             print(rows[-1], flush=True)
     if given.write:

@@ -47,12 +47,13 @@ from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import create_engine
 from frostbox.features.extract import extract
 from frostbox.features.index import views_for
-from frostbox.features.shards import load_views, one_thread
+from frostbox.features.shards import load_views
 from frostbox.heads import Head, create_head
 from frostbox.learning import feature_spec
 from frostbox.precision import uses_bf16
 from frostbox.settings import TrainSettings
 from frostbox.steps import run_head
+from frostbox.threads import one_thread
 from frostbox.training import CachedViews, FitSettings, fit
 
 NAME, STRIDES = "efficientnet_lite0", (8, 16, 32)

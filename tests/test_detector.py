@@ -133,14 +133,18 @@ def test_every_head_is_compiled_with_its_backbone(head):
     spec = FeatureSpec(strides, backbone.channels, backbone.map_sizes((96, 64)))
     detector = Detector(backbone, create_head(head, spec, 3), head, Settings(CLASSES, (96, 64)))
     pictures = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
-    eager = detector._run(pictures, many=False)
+
+    def run(prepared):
+        return prepared._run(pictures, prepared._engine_for(len(pictures)))
+
+    eager = run(detector)
     dense = detector.head.decode(eager)[0]
-    compiled = detector.prepare("openvino", latency=False)._run(pictures, many=True)
+    compiled = run(detector.prepare("openvino", latency=False))
     assert list(compiled) == list(eager)
     for name, expected in eager.items():
         torch.testing.assert_close(compiled[name], expected, rtol=1e-3, atol=1e-3)
     for kind in ("openvino", "torch"):
-        rough = detector.prepare(kind, precision="bf16")._run(pictures, many=True)
+        rough = run(detector.prepare(kind, precision="bf16"))
         # In shares of the picture.
         assert (detector.head.decode(rough)[0] - dense).abs().mean() < 0.01
 

@@ -1,6 +1,6 @@
 """The detector's file: a safetensors file whose header says all that a prediction depends on.
 
-Reading only; `Detector.save` writes it.
+What stands in the header is the Detector's business.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from frostbox._version import __version__
@@ -47,6 +48,16 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(
             f"{path} cannot be read as a safetensors file ({error}): copy it again or train again"
         ) from error
+
+
+def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+    """Write the file, with the versions in its header; it appears under its name when whole."""
+    contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    known = {"format_version": FORMAT_VERSION, "frostbox_version": __version__, **header}
+    partial = path.with_name(path.name + ".tmp")
+    save_file(contiguous, partial, metadata={"frostbox": json.dumps(known)})
+    partial.replace(path)
+    return path
 
 
 def _read_header(text: str | None, path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ not know how the detector was trained.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,10 @@ from typing import Any, Self, overload
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frostbox import backbones
-from frostbox._version import __version__
-from frostbox.checkpoint import FORMAT_VERSION, detector_file, read_file, under, weights_origin
+from frostbox.checkpoint import detector_file, read_file, under, weights_origin, write_file
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
@@ -30,7 +27,7 @@ from frostbox.features.engine import Engine, create_engine
 from frostbox.features.pictures import RawPictures
 from frostbox.heads import FeatureSpec, Head, Raw, create_head, settings_of
 from frostbox.selection import Selection
-from frostbox.sources import Source, pixels, read_ahead
+from frostbox.sources import Source, one_ahead, pixels, read_ahead
 
 _LOG = logging.getLogger("frostbox")
 _BATCH = 16
@@ -78,8 +75,7 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Dense boxes (B, A, 4) normalised xyxy and scores (B, A, K) of uint8 (B, 3, H, W)."""
-        boxes, scores = self.decode(self.backbone(self.backbone.normalise(images)))
-        return boxes, scores
+        return self.decode(self.backbone(self.backbone.normalise(images)))
 
     def decode(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The same from the backbone's feature maps, of any float type."""
@@ -189,14 +185,23 @@ class Detector(nn.Module):
         Raises:
             DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
         """
+        engine = self._engine_for(len(images) if self.settings.resize != "none" else 1)
+        batches = self._raw_batches(images, engine, skip, flip)
+        # OpenVINO's threads have the next batch while the caller is busy with boxes.
+        ahead = engine is not None and engine.kind == "openvino" and len(images) > _BATCH
+        yield from one_ahead(batches) if ahead else batches
+
+    def _raw_batches(
+        self, images: Sequence[Source], engine: Engine | None, skip: bool, flip: bool
+    ) -> Iterator[tuple[list[int], Raw, list[Geometry]]]:
         for rows, ready in read_ahead(images, self._prepare, _BATCH, skip=skip):
             pictures, geometries = zip(*ready, strict=True)
             if self.settings.resize == "none":  # every picture has a size of its own
                 for k, (picture, g) in zip(rows, ready, strict=True):
-                    yield [k], self._run(_both(picture[None], flip), many=False), [g]
+                    yield [k], self._run(_both(picture[None], flip), engine), [g]
             else:
                 batch = _both(torch.stack(pictures), flip)
-                yield rows, self._run(batch, len(images) >= _FEW), list(geometries)
+                yield rows, self._run(batch, engine), list(geometries)
 
     def prepare(self, engine: str = "auto", *, precision: str = "32", latency: bool = True) -> Self:
         """Compile backbone and head for the pictures that follow, also for a single one.
@@ -248,13 +253,17 @@ class Detector(nn.Module):
         image, size = pixels(source, lambda size: enough([seen(size)]))
         return apply_image(image, seen(size), reduced=True), seen(size)
 
-    @torch.inference_mode()
-    def _run(self, batch: Tensor, many: bool) -> Raw:
-        engine = self._prepared
-        if engine is None and many and next(self.backbone.parameters()).device.type == "cpu":
+    def _engine_for(self, count: int) -> Engine | None:
+        """What executes the net for so many pictures; None for PyTorch as it is."""
+        cpu = next(self.backbone.parameters()).device.type == "cpu"
+        if self._prepared is None and count >= _FEW and cpu:
             if self._engine is None:
                 self._engine = self._compiled("auto", "32", latency=False)
-            engine = self._engine
+            return self._engine
+        return self._prepared
+
+    @torch.inference_mode()
+    def _run(self, batch: Tensor, engine: Engine | None) -> Raw:
         device = next(self.backbone.parameters()).device
         if engine is not None:
             found = [t.to(device) for t in engine.run(batch)]
@@ -296,7 +305,6 @@ class Detector(nn.Module):
         Raises:
             SettingsError: `head_only` for a thawed backbone, whose weights are nowhere else.
         """
-        path = Path(path)
         if head_only and self.backbone.thawed:
             raise SettingsError(
                 "the backbone was thawed: its weights are in no package, so the detector's file "
@@ -307,8 +315,6 @@ class Detector(nn.Module):
             tensors |= {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
         s, b = self.settings, self.backbone
         header = {
-            "format_version": FORMAT_VERSION,
-            "frostbox_version": __version__,
             "backbone": {
                 "name": b.name,
                 "strides": b.strides,
@@ -319,20 +325,11 @@ class Detector(nn.Module):
             },
             "head": {"name": self.head_name, "settings": settings_of(self.head)},
             "classes": s.classes,
-            "preprocessing": {
-                "size": s.size,
-                "resize": s.resize,
-                "mean": b.mean,
-                "std": b.std,
-            },
+            "preprocessing": {"size": s.size, "resize": s.resize, "mean": b.mean, "std": b.std},
             "selection": s.selection.to_dict(),
             "training": dict(s.training),
         }
-        contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        partial = path.with_name(path.name + ".tmp")
-        save_file(contiguous, partial, metadata={"frostbox": json.dumps(header)})
-        partial.replace(path)
-        return path
+        return write_file(Path(path), header, tensors)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Self:

@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from frostbox.heads import FeatureSpec, Head
 from frostbox.memory import peak_bytes, resident_bytes
 from frostbox.precision import uses_bf16
 from frostbox.steps import Batch, run_head
+from frostbox.threads import helping_threads
 from frostbox.training import FitSettings, Samples, view_sampler
 from frostbox.units import seconds_text, size_text
 
@@ -239,7 +239,7 @@ def _batches(train: Samples, size: int, settings: FitSettings) -> Iterator[Itera
             coming = pool.submit(read, number)
             yield batch
 
-    with ThreadPoolExecutor(1, "read") as pool:
+    with helping_threads(1, "read") as pool:
         yield ahead()
 
 

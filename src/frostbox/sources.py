@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.photos import read_enough, rgb_array
 from frostbox.errors import DataError, NotFoundError, SettingsError
+from frostbox.threads import helping_threads
 
 _LOG = logging.getLogger("frostbox")
 _DECODERS = 4
@@ -87,7 +88,7 @@ def read_ahead(
     Raises:
         DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
     """
-    with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+    with helping_threads(_DECODERS, "decode") as pool:
         source = iter(sources)
         waiting: deque[Future[T]] = deque()
         waiting += [pool.submit(prepare, x) for x in islice(source, 2 * batch)]
@@ -113,3 +114,13 @@ def read_ahead(
                 yield rows, ready
         if first_broken is not None and not good:
             raise first_broken
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items; a thread has the next one made while the caller is busy with one."""
+    over = object()
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        coming: Future[T | object] = pool.submit(next, items, over)
+        while (item := coming.result()) is not over:
+            coming = pool.submit(next, items, over)
+            yield cast(T, item)

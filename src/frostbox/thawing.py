@@ -8,7 +8,6 @@ of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -21,10 +20,11 @@ from frostbox.data.views import View, endless_view
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.index import canvas
-from frostbox.features.shards import load_views, one_thread
+from frostbox.features.shards import load_views
 from frostbox.heads import Head
 from frostbox.sampling import Row
 from frostbox.steps import Batch
+from frostbox.threads import helping_threads
 from frostbox.training import CachedViews, Samples
 
 NONE, ALL = "none", "all"
@@ -87,7 +87,7 @@ class PhotoViews(Samples):
 
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
         """[uint8 (B, 3, H, W)] and the encoded targets; photos are decoded in threads."""
-        with ThreadPoolExecutor(_DECODERS) as pool, one_thread():
+        with helping_threads(_DECODERS, "decode") as pool:
             loaded = list(pool.map(self._load, rows))
         pictures, found = zip(*loaded, strict=True)
         return [torch.stack(pictures)], self._head.encode(found)

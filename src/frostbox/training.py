@@ -10,7 +10,6 @@ import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
 from frostbox.sampling import Row, ViewSampler
 from frostbox.steps import Batch, HeadModule
+from frostbox.threads import helping_threads
 
 _MOST_OF_MEMORY = 0.6  # share that cached features may take to be shuffled as one
 VALIDATIONS = 3  # in a run, where their number is left open
@@ -314,7 +314,7 @@ class _Ahead(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         source = super().__iter__()
-        with ThreadPoolExecutor(1, "read") as pool:
+        with helping_threads(1, "read") as pool:
             coming = pool.submit(next, source, None)
             while (batch := coming.result()) is not None:
                 coming = pool.submit(next, source, None)

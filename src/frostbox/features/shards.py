@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from frostbox.errors import CacheError, DataError, NotFoundError
 from frostbox.features.cache import scale_name, tensor_name
 from frostbox.features.engine import Engine
 from frostbox.features.index import INT8, CacheIndex, Shard, shard_file
+from frostbox.threads import helping_threads, one_thread
 
 _LOG = logging.getLogger("frostbox")
 _FLOAT16_LIMIT = 0x7BFF  # bits of 65504; infinity and NaN lie above
@@ -83,7 +83,7 @@ class ShardWriter:
         self._tell(done)
         with (
             one_thread(self._engine.kind == "openvino"),
-            ThreadPoolExecutor(workers, "decode") as decoders,
+            helping_threads(workers, "decode") as decoders,
             ThreadPoolExecutor(1, "write") as writer,
         ):
             pictures = _ahead(
@@ -265,16 +265,3 @@ def _ahead(
     finally:
         for future in queue:
             future.cancel()
-
-
-@contextmanager
-def one_thread(active: bool = True) -> Iterator[None]:
-    """Resize each picture in one thread: decoding threads and engine already fill the cores."""
-    before = torch.get_num_threads()
-    if active:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if active:
-            torch.set_num_threads(before)
