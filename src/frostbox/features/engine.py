@@ -289,7 +289,9 @@ class OpenVinoEngine:
         # A CPU that cannot multiply bfloat16 may fall back to float32.
         used = compiled.get_property("INFERENCE_PRECISION_HINT")
         self.precision = "bf16" if used == openvino.Type.bf16 else "32"
-        self._requests = 1 if latency else compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # Twice as many as run at a time: what computes need not wait for Python to bring the next.
+        best = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._requests = 1 if latency else 2 * best
         self._outputs = len(model.outputs)
         self._queue = openvino.AsyncInferQueue(compiled, self._requests)
         self._queue.set_callback(self._finish)
