@@ -38,7 +38,7 @@ from frostbox.heads import create_head
 from frostbox.learning import feature_spec
 from frostbox.settings import TrainSettings
 from frostbox.training import CachedViews, fit
-from speed import watched_memory, write_part
+from turns import watched_memory, write_part
 
 SIZE, STRIDES, STEPS = (224, 224), (8, 16, 32), 60
 LIMIT = 2_000_000_000  # bytes of memory
