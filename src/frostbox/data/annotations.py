@@ -1,12 +1,12 @@
 """The one typed form of annotated photos that every reader produces and everything else takes.
 
-It knows nothing of any file format and reads no file: `data/voc.py` fills it. Boxes are
-`(xmin, ymin, xmax, ymax)`, float pixels of the original image, 0-based and continuous.
+It knows nothing of any file format and reads no file: `data/formats.py` says who fills it. Boxes
+are `(xmin, ymin, xmax, ymax)`, float pixels of the original image, 0-based and continuous.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ObjectAnnotation:
-    """One labelled object. A flag that the file does not have is False."""
+    """One labelled object. A flag that the file does not have is False.
+
+    `crowd` is COCO's `iscrowd`: the box surrounds a group. It is not learned from, and detections
+    inside it are ignored. `area` is the object's own in square pixels, where the file gives one
+    (COCO's, of the mask); None means that of the box.
+    """
 
     name: str
     box: Box
@@ -23,6 +28,8 @@ class ObjectAnnotation:
     truncated: bool = False
     occluded: bool = False
     pose: str = "Unspecified"
+    crowd: bool = False
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class ImageAnnotation:
     `photo` is None when the data set names the image and has no picture of it. `width` and
     `height` are those of the picture as it is read: upright when `exif` says that the EXIF
     orientation is applied, as it is stored in the file when not (boxes drawn by a tool that
-    ignores EXIF).
+    ignores EXIF). `number` is the image's `id` in a COCO file, by which results name it.
     """
 
     image_id: str
@@ -42,6 +49,7 @@ class ImageAnnotation:
     objects: tuple[ObjectAnnotation, ...]
     source: Path
     exif: bool = True
+    number: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,10 @@ class DetectionSet:
         classes: class names; an object's label is its name's index here.
         classes_from: where the names came from, in words, to be printed.
         images: every image that the list names, with or without photo.
+        categories: COCO's category ids, each with its label; None for a class that was left out.
+            Empty where the data set has no such ids.
+        unread: what the files say and this form does not hold, in words ("masks of 12 objects").
+        made: whether frostbox made the split, and it stands nowhere in the data set.
     """
 
     name: str
@@ -63,6 +75,9 @@ class DetectionSet:
     classes: tuple[str, ...]
     classes_from: str
     images: tuple[ImageAnnotation, ...]
+    categories: Mapping[int, int | None] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    made: bool = False
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
