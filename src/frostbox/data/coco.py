@@ -5,8 +5,9 @@ height]` in pixels, 0-based and continuous, as ours are. Category ids may have g
 rank of the id. What exports of Label Studio, CVAT and Roboflow do differently (where photos lie,
 backslashes, paths of another machine, categories without objects) is read as it is meant.
 
-Python's own JSON reader is used, not hotcoco's: hotcoco reads faster, but drops what annotations
-hold beyond COCO's own fields (`attributes`, `ignore`), and gives no place for messages.
+Python's own JSON reader is used, not hotcoco's: that one is faster, but stops at the first bbox of
+three numbers with a line and column, and refuses ids that are text. Its converters round boxes
+(VOC to whole pixels, YOLO to six decimals) and leave out flags; tests hold ours against them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,198 @@
+"""YOLO's label files to the typed form and back.
+
+A label file has one object a line: `class cx cy width height`, numbers in [0, 1] of the upright
+photo's sides. A polygon (`class x1 y1 x2 y2 ...`, or the four corners of a turned box) becomes its
+box, a sixth number (a confidence, as predictions have) is ignored; both are said. A photo without a
+label file has no objects.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.box_check import BoxCheck, refuse, some
+from frostbox.data.photo_names import image_ids
+from frostbox.data.photos import image_size
+from frostbox.data.yolo_layout import YoloFolder, label_file, photos_of
+from frostbox.errors import DataError
+
+logger = logging.getLogger("frostbox")
+
+_PIXEL_DIGITS = 6
+"""Decimals of a pixel that are kept: shares of a side with 16 digits give whole pixels back."""
+
+
+def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
+    """Read a split; photos that cannot be opened are left out, because they give no size.
+
+    Args:
+        folder: as `yolo_layout.find_yolo` gives it. split: one of its splits.
+
+    Raises:
+        NotFoundError: the split has no photo.
+        DataError: a line that is no object, a class without name, no label file at all, or boxes
+            that lie outside by and large.
+    """
+    photos = photos_of(folder, split)
+    reader = _Reader(folder)
+    ids = _ids(photos, folder.root)
+    images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
+    reader.close(photos)
+    names = tuple(dict.fromkeys(folder.names.values()))
+    return DetectionSet(
+        name=folder.root.resolve().name,
+        root=folder.root,
+        split=split,
+        classes=names,
+        classes_from=str(folder.named_in),
+        images=tuple(image for image in images if image is not None),
+        unread=tuple(f"{what} of {n:,} objects" for what, n in sorted(reader.lossy.items())),
+    )
+
+
+def _ids(photos: Sequence[Path], root: Path) -> list[str]:
+    """Ids from the folder that all photos of the split have in common."""
+    folders = {photo.parent for photo in photos}
+    common = list(next(iter(folders)).parts)
+    for folder in folders:
+        shared = [a == b for a, b in zip(common, folder.parts, strict=False)]
+        common = common[: shared.index(False) if False in shared else len(shared)]
+    return image_ids("/".join(photo.parts[len(common) :]) for photo in photos)
+
+
+@dataclass
+class _Reader:
+    """Reads label files and collects what is wrong with them."""
+
+    folder: YoloFolder
+    check: BoxCheck = field(init=False)
+    faults: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    labelled: int = 0
+    lossy: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        hint = "are the numbers shares of the photo's sides, as centre and size?"
+        self.check = BoxCheck(str(self.folder.root), hint)
+
+    def image(self, photo: Path, image_id: str) -> ImageAnnotation | None:
+        try:
+            width, height, orientation = image_size(photo)
+        except DataError as error:
+            self.broken.append(str(error).rstrip("."))
+            return None
+        size = (height, width) if orientation >= 5 else (width, height)
+        path = label_file(photo)
+        objects: list[ObjectAnnotation] = []
+        if path.is_file():
+            self.labelled += 1
+            try:
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
+            except UnicodeDecodeError:
+                self.faults.append(f"{self._shown(path)} is not text")
+                lines = []
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    found = self._object(line.split(), size, f"{self._shown(path)}, line {number}")
+                    objects += [found] if found is not None else []
+        return ImageAnnotation(image_id, photo, *size, tuple(objects), path)
+
+    def _shown(self, path: Path) -> str:
+        root = self.folder.root
+        return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+    def _object(
+        self, columns: Sequence[str], size: tuple[int, int], where: str
+    ) -> ObjectAnnotation | None:
+        try:
+            values = [float(column) for column in columns]
+        except ValueError:
+            values = [math.nan]
+        if not all(math.isfinite(value) for value in values):
+            self.faults.append(f"{where}: {' '.join(columns)!r} has a part that is no number")
+            return None
+        name = self.folder.names.get(int(values[0])) if values[0] == int(values[0]) else None
+        if name is None:
+            known = sorted(self.folder.names)
+            self.faults.append(
+                f"{where}: class {columns[0]}, and {self.folder.named_in.name} names "
+                f"{known[0]} to {known[-1]}"
+            )
+            return None
+        shares = self._corners(values[1:], where)
+        if shares is None:
+            return None
+        pixels = [round(v * size[k % 2], _PIXEL_DIGITS) for k, v in enumerate(shares)]
+        corners: Box = (pixels[0], pixels[1], pixels[2], pixels[3])
+        box = self.check.fit(corners, size, partial(str, where))
+        return None if box is None else ObjectAnnotation(name, box)
+
+    def _corners(self, values: Sequence[float], where: str) -> Box | None:
+        """Corners as shares of the sides."""
+        count = len(values)
+        if count in (4, 5) or (self.folder.pose and count >= 4):
+            if count > 4:
+                self.lossy["keypoints" if self.folder.pose else "confidences"] += 1
+            cx, cy, width, height = values[:4]
+            return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+        if count >= 6 and count % 2 == 0:
+            self.lossy["polygons (their boxes are kept)"] += 1
+            xs, ys = values[0::2], values[1::2]
+            return min(xs), min(ys), max(xs), max(ys)
+        self.faults.append(f"{where}: {count + 1} numbers; a box has 5, a polygon 7, 9, 11, ...")
+        return None
+
+    def close(self, photos: Sequence[Path]) -> None:
+        """Report. Raises DataError for faults, or when no photo has a label file."""
+        root = self.folder.root
+        refuse(self.faults, str(root), "mend or remove the lines")
+        if not self.labelled:
+            raise DataError(
+                f"{root}: none of the {len(photos)} photos has a label file; the first should be "
+                f"{label_file(photos[0])}."
+            )
+        self.check.close()
+        if self.broken:
+            logger.warning(
+                "%s of %s photos cannot be read and are left out: %s",
+                len(self.broken), len(photos), some(self.broken),
+            )  # fmt: skip
+        for what, number in sorted(self.lossy.items()):
+            logger.warning("%s: %s of %s objects are not read", root, what, number)
+
+
+def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> None:
+    """Write the label file of an image; `read_yolo` gives the same boxes back.
+
+    Crowds are left out: YOLO knows none, and a crowd learned as an object teaches nonsense.
+    """
+    lines = []
+    for obj in image.objects:
+        if obj.crowd:
+            continue
+        xmin, ymin, xmax, ymax = obj.box
+        shares = (
+            (xmin + xmax) / 2 / image.width, (ymin + ymax) / 2 / image.height,
+            (xmax - xmin) / image.width, (ymax - ymin) / image.height,
+        )  # fmt: skip
+        lines.append(" ".join([str(dataset.label(obj)), *(repr(float(v)) for v in shares)]))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_data_yaml(path: Path, classes: Sequence[str], splits: Sequence[str]) -> None:
+    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`."""
+    content = {
+        **{split: f"images/{split}" for split in splits},
+        "names": dict(enumerate(classes)),
+    }
+    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
