@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
@@ -50,6 +50,7 @@ CLASSES = (
 )  # fmt: skip
 
 _SHOWN = 3
+_DIGITS = 9  # decimals of a pixel that the shift keeps
 
 
 def load(
@@ -86,7 +87,12 @@ def load(
     return dataset
 
 
-def read_voc(data: str | Path, split: str, classes: Sequence[str] | None = None) -> DetectionSet:
+def read_voc(
+    data: str | Path,
+    split: str,
+    classes: Sequence[str] | None = None,
+    also: Sequence[str] = (),
+) -> DetectionSet:
     """Read the annotations of a split of a data set in VOC layout.
 
     The class names are, in this order: `classes`; a classes.txt in the VOC folder or in DATA;
@@ -102,6 +108,7 @@ def read_voc(data: str | Path, split: str, classes: Sequence[str] | None = None)
         data: the VOC folder, its VOCdevkit, or the parent of that.
         split: name of the list, such as "train".
         classes: class names in label order.
+        also: names that may occur besides those found; behind them in label order.
 
     Raises:
         NotFoundError: no such folder or list.
@@ -109,23 +116,13 @@ def read_voc(data: str | Path, split: str, classes: Sequence[str] | None = None)
             max <= min or outside its image, or a class name that is not in the list.
     """
     root = find_voc(data)
-    reader = _Reader(root, annotation_paths(root), Photos(root), {}, [])
-    records = [reader.read(image_id) for image_id in read_split(root, split, reader.paths)]
-    names, origin = _class_names(reader, Path(data).expanduser(), split, classes)
-    _check_classes(records, names, origin)
-    if reader.zero_based:
-        logger.warning(
-            "%s boxes have xmin or ymin 0, where VOC counts from 1; taken as 1: %s",
-            len(reader.zero_based), _some(reader.zero_based),
-        )  # fmt: skip
-    return DetectionSet(
-        name=root.resolve().name,
-        root=root,
-        split=split,
-        classes=names,
-        classes_from=origin,
-        images=tuple(records),
-    )
+    reader = XmlReader(annotation_paths(root), Photos(root / "JPEGImages"))
+
+    def listed(name: str) -> list[str]:
+        return read_split(root, name, reader.paths)
+
+    folders = (root, Path(data).expanduser())
+    return reader.read_set(root, split, listed, splits(root), folders, classes, also)
 
 
 def read_annotation(xml_path: str | Path) -> dict[str, Any]:
@@ -164,7 +161,7 @@ def write_voc_xml(path: str | Path, image: ImageAnnotation) -> None:
     ]
     for number, obj in enumerate(image.objects, start=1):
         xmin, ymin, xmax, ymax = obj.box
-        raw = (xmin + 1, ymin + 1, xmax, ymax)
+        raw = (_shifted(xmin, 1), _shifted(ymin, 1), xmax, ymax)
         _check_box(raw, (image.width, image.height), f"{path}: object {number} ({obj.name})")
         lines += [
             "\t<object>",
@@ -185,14 +182,92 @@ def write_voc_xml(path: str | Path, image: ImageAnnotation) -> None:
 
 
 @dataclass
-class _Reader:
-    """Reads each XML of one VOC folder once, however many lists name it."""
+class XmlReader:
+    """Reads each XML of a data set once, however many lists name it.
 
-    root: Path
+    Attributes:
+        paths: the XML of each id. photos: where their photos lie.
+        records: what was read. zero_based: ids of images with minima of 0.
+        parts: number of objects with `part` or `actions`, which the typed form does not hold.
+    """
+
     paths: dict[str, str]
     photos: Photos
-    records: dict[str, ImageAnnotation]
-    zero_based: list[str]
+    records: dict[str, ImageAnnotation] = field(default_factory=dict)
+    zero_based: list[str] = field(default_factory=list)
+    parts: int = 0
+
+    def read_set(
+        self,
+        root: Path,
+        split: str,
+        listed: Callable[[str], list[str]],
+        known: Sequence[str],
+        folders: Sequence[Path],
+        classes: Sequence[str] | None,
+        also: Sequence[str],
+    ) -> DetectionSet:
+        """A split as `read_voc` gives it.
+
+        Args:
+            root: of the data set. listed: gives the ids of a list. known: names of the lists.
+            folders: where a classes.txt may lie. split, classes, also: as of `read_voc`.
+        """
+        records = [self.read(image_id) for image_id in listed(split)]
+        if classes is not None:
+            names, origin = check_names(classes, "--classes"), "the names that were given"
+        else:
+            names, origin = self._own_names(root, split, listed, known, folders, bool(also))
+        _check_classes(records, (*names, *also), origin)
+        if self.zero_based:
+            logger.warning(
+                "%s boxes have xmin or ymin 0, where VOC counts from 1; taken as 1: %s",
+                len(self.zero_based), _some(self.zero_based),
+            )  # fmt: skip
+        occurring = {obj.name for record in records for obj in record.objects}
+        return DetectionSet(
+            name=root.resolve().name,
+            root=root,
+            split=split,
+            classes=tuple(dict.fromkeys([*names, *(name for name in also if name in occurring)])),
+            classes_from=origin,
+            images=tuple(records),
+            unread=(f"parts and actions of {self.parts:,} objects",) if self.parts else (),
+        )
+
+    def _own_names(
+        self,
+        root: Path,
+        split: str,
+        listed: Callable[[str], list[str]],
+        known: Sequence[str],
+        folders: Sequence[Path],
+        none_is_fine: bool,
+    ) -> tuple[tuple[str, ...], str]:
+        """The class names and, in words, where they come from."""
+        for path in (folder / "classes.txt" for folder in folders):
+            if path.is_file():
+                return read_names(path), str(path)
+        found: set[str] = set()
+        for candidate in (*(name for name in ("train", "trainval") if name in known), split):
+            try:
+                ids = listed(candidate)
+            except DataError:
+                # A test split may come with the training list and without its XML.
+                if candidate == split:
+                    raise
+                continue
+            found = {obj.name for image_id in ids for obj in self.read(image_id).objects}
+            if found <= set(CLASSES) and found:
+                return CLASSES, f"VOC's 20 classes, which cover {root.name} {candidate}"
+            if found:
+                return tuple(sorted(found)), f"the names found in {root.name} {candidate}"
+        if none_is_fine:
+            return (), "the names that were given"
+        raise DataError(
+            f"{root}: no image of {split!r} has an object, so there are no class names; "
+            "give them with --classes or in a classes.txt."
+        )
 
     def read(self, image_id: str) -> ImageAnnotation:
         record = self.records.get(image_id)
@@ -214,11 +289,12 @@ class _Reader:
                 self.zero_based.append(image_id)
                 raw[:2] = [value or 1.0 for value in raw[:2]]
             _check_box(raw, size, where)
+            self.parts += node.find("part") is not None or node.find("actions") is not None
             xmin, ymin, xmax, ymax = raw
             objects.append(
                 ObjectAnnotation(
                     name=name,
-                    box=(xmin - 1, ymin - 1, xmax, ymax),
+                    box=(_shifted(xmin, -1), _shifted(ymin, -1), xmax, ymax),
                     difficult=fields.flag(node, "difficult", where),
                     truncated=fields.flag(node, "truncated", where),
                     occluded=fields.flag(node, "occluded", where),
@@ -226,6 +302,11 @@ class _Reader:
                 )
             )
         return ImageAnnotation(image_id, photo, *size, tuple(objects), Path(path))
+
+
+def _shifted(value: float, by: int) -> float:
+    """The sum, without the last binary digits that 0.1 + 1 - 1 would add to decimals."""
+    return round(value + by, _DIGITS)
 
 
 def _size(tree: Element, path: str, photo: Path | None) -> tuple[int, int]:
@@ -259,36 +340,6 @@ def _check_box(raw: Sequence[float], size: tuple[int, int], where: str) -> None:
             f"{where}: bndbox ({box}) reaches outside the image of {size[0]} x {size[1]} pixels; "
             "mend the box, or the size if that is wrong."
         )
-
-
-def _class_names(
-    reader: _Reader, data: Path, split: str, classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], str]:
-    """The class names and, in words, where they come from."""
-    if classes is not None:
-        return check_names(classes, "--classes"), "the names that were given"
-    for path in (reader.root / "classes.txt", data / "classes.txt"):
-        if path.is_file():
-            return read_names(path), str(path)
-    found: set[str] = set()
-    known = splits(reader.root)
-    for candidate in (*(name for name in ("train", "trainval") if name in known), split):
-        try:
-            ids = read_split(reader.root, candidate, reader.paths)
-        except DataError:
-            # A test split may come with the training list and without its XML.
-            if candidate == split:
-                raise
-            continue
-        found = {obj.name for image_id in ids for obj in reader.read(image_id).objects}
-        if found <= set(CLASSES) and found:
-            return CLASSES, f"VOC's 20 classes, which cover {reader.root.name} {candidate}"
-        if found:
-            return tuple(sorted(found)), f"the names found in {reader.root.name} {candidate}"
-    raise DataError(
-        f"{reader.root}: no image of {split!r} has an object, so there are no class names; "
-        "give them with --classes or in a classes.txt."
-    )
 
 
 def _check_classes(records: Iterable[ImageAnnotation], names: Sequence[str], origin: str) -> None:

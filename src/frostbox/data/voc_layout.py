@@ -115,10 +115,10 @@ def annotation_paths(root: Path) -> dict[str, str]:
 
 
 class Photos:
-    """The pictures in JPEGImages; one look at the folder instead of one a file."""
+    """The pictures in a folder (JPEGImages); one look at the folder instead of one a file."""
 
-    def __init__(self, root: Path) -> None:
-        self._folder = root / "JPEGImages"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._names: set[str] = set()
         self._by_id: dict[str, str] = {}
         if not self._folder.is_dir():

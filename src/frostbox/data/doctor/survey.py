@@ -145,7 +145,7 @@ def survey(
                 f"{', '.join(known) or '(none)'}."
             )
     training = [split for split in ("train", "trainval") if split in known][:1]
-    reader = _Reader(root, annotation_paths(root), Photos(root), {}, [])
+    reader = _Reader(root, annotation_paths(root), Photos(root / "JPEGImages"), {}, [])
     lists = {split: reader.list(split) for split in dict.fromkeys(chosen or known)}
     if not known:
         reader.report(
