@@ -66,7 +66,7 @@ class DetectionSet:
         categories: COCO's category ids, each with its label; None for a class that was left out.
             Empty where the data set has no such ids.
         unread: what the files say and this form does not hold, in words ("masks of 12 objects").
-        made: whether frostbox made the split, and it stands nowhere in the data set.
+        made: where the split is written down, if frostbox made it; it stands nowhere in the data.
     """
 
     name: str
@@ -77,7 +77,7 @@ class DetectionSet:
     images: tuple[ImageAnnotation, ...]
     categories: Mapping[int, int | None] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
-    made: bool = False
+    made: Path | None = None
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

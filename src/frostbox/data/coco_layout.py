@@ -13,7 +13,7 @@ from pathlib import Path
 from frostbox.data.split_names import SPLIT_WORDS, tokens, word_in
 
 _PEEK = 1 << 18
-_KEYS = re.compile(r'"(images|annotations|categories)"\s*:\s*\[')
+_KEYS = re.compile(r'"(images|annotations)"\s*:\s*\[')
 _OTHER_KINDS = ("captions_", "image_info_", "panoptic_", "stuff_", "person_keypoints_")
 
 

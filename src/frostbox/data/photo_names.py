@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from frostbox.data.annotations import DetectionSet
 from frostbox.data.voc_layout import PHOTO_SUFFIXES
+from frostbox.errors import DataError
+
+logger = logging.getLogger("frostbox")
+
+_SHOWN = 3
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:|\w+://")
 
@@ -70,6 +77,31 @@ def image_ids(names: Iterable[str]) -> list[str]:
     for stem in stems:
         seen[stem] = seen.get(stem, 0) + 1
     return [s if seen[s] == 1 else n for s, n in zip(stems, plain, strict=True)]
+
+
+def report_missing(dataset: DetectionSet, require: bool, folder: Path | None = None) -> None:
+    """Say, once, which photos a split names and the folder lacks.
+
+    Args:
+        require: whether a split without any photo is an error. folder: where photos belong.
+
+    Raises:
+        DataError: no photo at all where one is required.
+    """
+    missing = dataset.missing_photos
+    if not missing:
+        return
+    if len(missing) == len(dataset) and require:
+        raise DataError(
+            f"{folder or dataset.root} holds none of the {len(missing)} photos that the list "
+            f"{dataset.split!r} names (the first is {missing[0]}); put the photos there."
+        )
+    unique = list(dict.fromkeys(missing))
+    more = f" and {len(unique) - _SHOWN} more" if len(unique) > _SHOWN else ""
+    logger.warning(
+        "%s of the %s photos of %s %s are missing and skipped: %s",
+        len(missing), len(dataset), dataset.name, dataset.split, ", ".join(unique[:_SHOWN]) + more,
+    )  # fmt: skip
 
 
 def photos_below(folder: Path) -> list[Path]:

@@ -26,8 +26,8 @@ SEED = 0
 MADE = ("train", "val")
 
 
-def made_splits(whole: DetectionSet) -> tuple[dict[str, DetectionSet], Path]:
-    """Train and val of a data set that comes as one list, and the file that says so.
+def made_splits(whole: DetectionSet) -> dict[str, DetectionSet]:
+    """Train and val of a data set that comes as one list; `made` names the file that says so.
 
     The file is written on the first call, and again when images were added.
 
@@ -45,11 +45,15 @@ def made_splits(whole: DetectionSet) -> tuple[dict[str, DetectionSet], Path]:
     if fresh:
         sides |= stratified(whole.images, VAL_SHARE, SEED, sides)
         _write(path, whole, sides)
-    made = {
-        name: _part(whole, name, [i for i in whole.images if sides[i.image_id] == name])
+    return {
+        name: replace(
+            whole,
+            split=name,
+            images=tuple(image for image in whole.images if sides[image.image_id] == name),
+            made=path,
+        )
         for name in MADE
     }
-    return made, path
 
 
 def splits_file(whole: DetectionSet) -> Path:
@@ -121,10 +125,6 @@ def _fill(sides: dict[str, str], order: Sequence[str], fixed: Mapping[str, str])
         movable = [image_id for image_id in order if image_id not in fixed]
         if side not in sides.values() and len(sides) > 1 and movable:
             sides[movable[-1]] = side
-
-
-def _part(whole: DetectionSet, name: str, images: Sequence[ImageAnnotation]) -> DetectionSet:
-    return replace(whole, split=name, images=tuple(images), made=True)
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 
 from frostbox.data import voc_fields as fields
 from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.photo_names import report_missing
 from frostbox.data.voc_layout import (
     Photos,
     annotation_paths,
@@ -72,18 +73,7 @@ def load(
         DataError: annotations that cannot be used, or no photo where photos are required.
     """
     dataset = read_voc(data, split, classes)
-    missing = dataset.missing_photos
-    if not missing:
-        return dataset
-    if len(missing) == len(dataset) and require_photos:
-        raise DataError(
-            f"{dataset.root / 'JPEGImages'} holds none of the {len(missing)} photos that the list "
-            f"{split!r} names (the first is {missing[0]}); put the photos there."
-        )
-    logger.warning(
-        "%s of the %s photos of %s %s are missing and skipped: %s",
-        len(missing), len(dataset), dataset.name, split, _some(missing),
-    )  # fmt: skip
+    report_missing(dataset, require_photos, dataset.root / "JPEGImages")
     return dataset
 
 

@@ -39,10 +39,10 @@ def find_voc(data: str | Path) -> Path:
         raise NotFoundError(
             f"{path} is a file; give the folder that holds Annotations and ImageSets."
         )
-    if _is_voc(path):
+    if is_voc(path):
         return path
     for parent in (path, path / "VOCdevkit", path / "TrainVal" / "VOCdevkit"):
-        found = sorted(child for child in _folders(parent) if _is_voc(child))
+        found = sorted(child for child in _folders(parent) if is_voc(child))
         if found:
             return _newest(parent, found)
     raise NotFoundError(
@@ -169,7 +169,8 @@ def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
     return checked
 
 
-def _is_voc(folder: Path) -> bool:
+def is_voc(folder: Path) -> bool:
+    """Whether a folder is in VOC layout."""
     return (folder / "Annotations").is_dir() and (folder / "ImageSets").is_dir()
 
 

@@ -1,0 +1,161 @@
+"""Fetching an archive: resumed where it was cut off, checked, unpacked inside its folder.
+
+Written here because neither torchvision, torch.hub nor pooch goes on with a file of 18 GB that
+was cut off; unpacking is the standard library's, with its guard against paths that lead out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+
+from frostbox.errors import DataError, NotFoundError
+
+_BLOCK = 1 << 20
+_TIMEOUT = 30.0
+TRIES = 4  # in a row without a byte more
+PAUSE = 1.0  # seconds before another try; twice as long after each that was fruitless
+
+Report = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file on a server.
+
+    Attributes:
+        url: http or https. md5: of the whole file, in hex. nbytes: its size, for estimates.
+    """
+
+    url: str
+    md5: str
+    nbytes: int
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def fetch(archive: Archive, folder: Path, report: Report | None = None) -> Path:
+    """Download an archive into a folder, going on where an earlier call was cut off.
+
+    A connection that breaks is tried again, from where it broke. A part that is there lies in
+    NAME.part; NAME is whole and has the right checksum.
+
+    Args:
+        report: called with the number of bytes that are there.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        NotFoundError: the server cannot be reached or refuses, with what to do by hand.
+        DataError: the file has another checksum; it is removed.
+    """
+    target, part = folder / archive.name, folder / f"{archive.name}.part"
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_room(archive, folder, part)
+    fruitless = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(archive.url, part, report)
+            break
+        except (OSError, HTTPException) as error:
+            fruitless = 0 if _size(part) > before else fruitless + 1
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if refused or fruitless == TRIES:
+                raise NotFoundError(
+                    f"{archive.url} cannot be downloaded ({error}); run the command again to go on "
+                    f"from {_size(part):,} bytes, or fetch the file by hand into {folder}."
+                ) from error
+            time.sleep(PAUSE * 2**fruitless)
+    found = md5(part)
+    if found != archive.md5:
+        part.unlink()
+        raise DataError(
+            f"{archive.url} came with the checksum {found} instead of {archive.md5}, and was "
+            "removed; run the command again, or fetch the file by hand from another place."
+        )
+    part.replace(target)
+    return target
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack a zip or tar file into a folder, nothing outside of it.
+
+    Raises:
+        DataError: a member would land outside, or the file is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    parts = PurePosixPath(name.replace("\\", "/"))
+                    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+                        raise DataError(f"{path} holds {name!r}, which leads out of its folder.")
+                archive.extractall(folder)
+        else:
+            with tarfile.open(path) as tar:
+                tar.extractall(folder, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise DataError(f"{path} cannot be unpacked ({error}); remove it and try again.") from error
+
+
+def md5(path: Path) -> str:
+    """Of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _receive(url: str, part: Path, report: Report | None) -> None:
+    start = _size(part)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:  # nothing is left to send: the checksum decides
+            return
+        raise
+    with answer:
+        if answer.status != 206:
+            start = 0  # a server that knows no ranges sends the whole file
+        length = answer.headers.get("Content-Length")
+        whole = start + int(length) if length else 0
+        done = start
+        with part.open("ab" if start else "wb") as file:
+            while block := answer.read(_BLOCK):
+                file.write(block)
+                done += len(block)
+                if report is not None:
+                    report(done)
+    if whole and done < whole:
+        raise ConnectionError(f"the connection ended after {done:,} of {whole:,} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _check_room(archive: Archive, folder: Path, part: Path) -> None:
+    """Refuse a download that would fill the disk: the archive and, once more, its content."""
+    free = shutil.disk_usage(folder).free
+    needed = 2 * archive.nbytes - _size(part)
+    if needed > free:
+        raise DataError(
+            f"{folder} has {free / 1e9:.1f} GB free and {archive.name} needs {needed / 1e9:.1f} GB "
+            "with its content; make room, or name another folder in FROSTBOX_DATA."
+        )

@@ -1,0 +1,149 @@
+"""Data sets by name: a copy that is there is found, else it is downloaded from its own site."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from frostbox.data.coco_layout import find_files
+from frostbox.data.download import Archive, fetch, unpack
+from frostbox.data.home import data_home
+from frostbox.data.voc_layout import is_voc, splits
+from frostbox.errors import DataError
+from frostbox.progress import Progress
+
+logger = logging.getLogger("frostbox")
+
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/"  # as torchvision has it, with its checksums
+_MB = 1_000_000
+_COCO = "http://images.cocodataset.org/"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A data set that is known by name.
+
+    Attributes:
+        folder: its folder below a place where data sets lie.
+        archives: what to download. below: folder in `folder` that each is unpacked into.
+    """
+
+    folder: str
+    archives: tuple[Archive, ...]
+    below: str = ""
+
+
+SETS: Mapping[str, Named] = {
+    "voc2007": Named(
+        "VOCdevkit/VOC2007",
+        (
+            Archive(
+                f"{_VOC}voc2007/VOCtrainval_06-Nov-2007.tar",
+                "c52e279531787c972589f7e41ab4ae64", 460_032_000,
+            ),
+            Archive(
+                f"{_VOC}voc2007/VOCtest_06-Nov-2007.tar",
+                "b6e924de25625d8de591ea690078ad9f", 451_020_800,
+            ),
+        ),
+    ),
+    "voc2012": Named(
+        "VOCdevkit/VOC2012",
+        (
+            Archive(
+                f"{_VOC}voc2012/VOCtrainval_11-May-2012.tar",
+                "6cd6e144f989b92b3379bac3b3de84fd", 1_999_639_040,
+            ),
+        ),
+    ),
+    "coco2017": Named(
+        "coco2017",
+        (
+            Archive(
+                f"{_COCO}annotations/annotations_trainval2017.zip",
+                "f4bbac642086de4f52a3fdda2de5fa2c", 252_907_541,
+            ),
+            Archive(
+                f"{_COCO}zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330
+            ),
+            Archive(
+                f"{_COCO}zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798
+            ),
+        ),
+        below="coco2017",
+    ),
+}  # fmt: skip
+NAMES = (*SETS, "voc2007+2012")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is the name of a data set."""
+    return text.lower() in NAMES
+
+
+def locate(name: str) -> list[Path]:
+    """The folders of a data set's parts, downloaded where no copy is found.
+
+    Raises:
+        NotFoundError, DataError: a download that fails, see `download.fetch`.
+    """
+    parts = ["voc2007", "voc2012"] if "+" in name else [name.lower()]
+    return [_find(part) or _download(part) for part in parts]
+
+
+def places() -> list[Path]:
+    """Where copies are looked for: VOCDEVKIT, FROSTBOX_DATA or the user's folder, and here."""
+    devkit = os.environ.get("VOCDEVKIT")
+    return [*([Path(devkit)] if devkit else []), data_home(), Path(".")]
+
+
+def _find(name: str) -> Path | None:
+    known = SETS[name]
+    tails = [known.folder, Path(known.folder).name, "coco", "COCO"]
+    for place in places():
+        for tail in tails:
+            folder = place / tail
+            if folder.is_dir() and _is_it(name, folder):
+                logger.warning("%s: found in %s", name, folder)
+                return folder
+    return None
+
+
+def _is_it(name: str, folder: Path) -> bool:
+    if name.startswith("voc"):
+        return folder.name.lower() == name and is_voc(folder) and bool(splits(folder))
+    files = find_files(folder).values()
+    return any(path.stem.endswith("2017") and path.stem.startswith("instances") for path in files)
+
+
+def _download(name: str) -> Path:
+    known = SETS[name]
+    home = data_home()
+    size = sum(archive.nbytes for archive in known.archives) / 1e9
+    logger.warning("%s: no copy found; downloading %.1f GB into %s", name, size, home)
+    progress = Progress()
+    try:
+        for archive in known.archives:
+            _fetch_part(archive, home, known, progress)
+    finally:
+        progress.stop()
+    folder = home / known.folder
+    if not _is_it(name, folder):
+        raise DataError(f"{folder} does not hold {name} after its archives were unpacked there.")
+    return folder
+
+
+def _fetch_part(archive: Archive, home: Path, known: Named, progress: Progress) -> None:
+    """Fetch and unpack one archive, unless that was done; the archive is then removed."""
+    done = home / "downloads" / f"{archive.name}.done"
+    if done.is_file():
+        return
+    progress.start(f"downloading {archive.name}", archive.nbytes // _MB, "MB")
+    path = fetch(archive, home / "downloads", lambda done: progress.update(done // _MB))
+    progress.stop()
+    unpack(path, home / known.below)
+    done.write_text(archive.md5 + "\n")
+    path.unlink()
