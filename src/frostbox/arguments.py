@@ -14,6 +14,19 @@ def parse_names(text: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else None
 
 
+def parse_renames(pairs: list[str] | None) -> dict[str, str]:
+    """['dog=animal,cat=animal', 'tvmonitor=tv'] as {old: new}; {} for nothing."""
+    found: dict[str, str] = {}
+    for pair in (pair for text in pairs or () for pair in text.split(",")):
+        old, equals, new = (part.strip() for part in pair.partition("="))
+        if not (old and equals and new):
+            raise SettingsError(f"--map {pair.strip()!r}: give OLD=NEW, such as dog=animal")
+        if found.get(old, new) != new:
+            raise SettingsError(f"--map gives {old!r} two names, {found[old]!r} and {new!r}")
+        found[old] = new
+    return found
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """'224' or '320x240' as (width, height)."""
     parts = text.lower().split("x")

@@ -15,7 +15,7 @@ import typer
 
 from frostbox import cli_cache, cli_train
 from frostbox._version import __version__
-from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_size
+from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_renames, parse_size
 from frostbox.cli_shared import (
     FEATURES_HELP,
     PRECISION_HELP,
@@ -27,6 +27,7 @@ from frostbox.cli_shared import (
     Device,
     Flip,
     Json,
+    Map,
     Model,
     Nms,
     Report,
@@ -86,13 +87,16 @@ def explore(
     out: Annotated[Path | None, typer.Option(help="Folder for plots and samples.")] = None,
     report: Report = None,
     classes: Classes = None,
+    rename: Map = None,
 ) -> None:
     """Count images, objects and sizes of a data set. Works on annotations alone."""
-    from frostbox import reporting
+    from frostbox import diagnosis, reporting
     from frostbox.data import explore as exploring
-    from frostbox.data.voc import load
+    from frostbox.data.formats import load, recognise
 
-    dataset = load(data, split, parse_names(classes))
+    source = recognise(data)
+    dataset = load(source, split, parse_names(classes), parse_renames(rename))
+    say(source.seen(dataset))
     numbers = exploring.explore(dataset)
     if json_file != "-":
         reporting.print_explore(dataset, numbers)
@@ -100,10 +104,7 @@ def explore(
         for path in reporting.write_explore(dataset, numbers, out):
             say(f"written {path}")
     if report is not None:
-        from frostbox.data.doctor import examine
-        from frostbox.progress import Progress
-
-        found = examine(data, [split], classes=parse_names(classes), progress=Progress())
+        found = diagnosis.examined(source, split, (*dataset.classes, *parse_renames(rename)))
         say(f"written {reporting.write_explore_page(dataset, numbers, found, report)}")
     write_json(numbers, json_file)
 
@@ -152,6 +153,7 @@ def extract(
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
     features: Annotated[str, typer.Option(help=FEATURES_HELP)] = "float16",
     classes: Classes = None,
+    rename: Map = None,
     strict: Strict = False,
 ) -> None:
     """Run the frozen backbone over the photos once and keep its features."""
@@ -172,6 +174,7 @@ def extract(
         precision=precision,
         features=features,
         classes=parse_names(classes),
+        rename=parse_renames(rename),
         strict=strict,
     )
     say(
@@ -195,6 +198,7 @@ def evaluate(
     ] = None,
     bootstrap: Bootstrap = 1000,
     classes: Classes = None,
+    rename: Map = None,
     nms: Nms = None,
     suppression: Suppression = None,
     flip: Flip = False,
@@ -208,8 +212,8 @@ def evaluate(
 
     result = evaluate_model(
         model, data, split, bootstrap=bootstrap, report=report, save_predictions=save_predictions,
-        classes=parse_names(classes), nms=parse_nms(nms, suppression, flip), score=score,
-        device=device, strict=strict,
+        classes=parse_names(classes), rename=parse_renames(rename),
+        nms=parse_nms(nms, suppression, flip), score=score, device=device, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_evaluation(result)
@@ -228,6 +232,7 @@ def compare(
     json_file: Json = None,
     bootstrap: Annotated[int, typer.Option(help="Resamples of the images.", min=1)] = 1000,
     classes: Classes = None,
+    rename: Map = None,
     nms: Nms = None,
     device: Device = "auto",
     strict: Strict = False,
@@ -237,8 +242,8 @@ def compare(
     from frostbox.inference import compare as compare_models
 
     result = compare_models(
-        a, b, data, split, bootstrap=bootstrap, classes=parse_names(classes), nms=parse_nms(nms),
-        device=device, strict=strict,
+        a, b, data, split, bootstrap=bootstrap, classes=parse_names(classes),
+        rename=parse_renames(rename), nms=parse_nms(nms), device=device, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_comparison(result)

@@ -10,7 +10,13 @@ import typer
 
 from frostbox.inputs import check_not_folders
 
-Data = Annotated[str, typer.Argument(help="VOC year folder, its VOCdevkit, or the parent.")]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="Folder or file: VOC, COCO JSON, YOLO, Hugging Face or parquet; or coco2017, voc2007, "
+        "voc2012, voc2007+2012."
+    ),
+]
 
 
 def _checked_target(target: str | None) -> str | None:
@@ -30,7 +36,14 @@ Report = Annotated[
     typer.Option("--report", metavar="FILE", help="Write one self-contained HTML page."),
 ]
 Classes = Annotated[
-    str | None, typer.Option(help="Class names in label order, separated by commas.")
+    str | None,
+    typer.Option(help="Classes to keep, in label order, separated by commas; others are left out."),
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="OLD=NEW", help="Rename or merge classes: dog=animal,cat=animal."
+    ),
 ]
 Backbone = Annotated[
     str, typer.Option(help="efficientnet_lite0|1|2, or a torchvision or timm name.")

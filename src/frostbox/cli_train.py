@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from frostbox.arguments import parse_names, parse_options, parse_size, parse_time
-from frostbox.cli_shared import FEATURES_HELP, PRECISION_HELP, VIEWS_HELP, Classes, Data
+from frostbox.arguments import parse_names, parse_options, parse_renames, parse_size, parse_time
+from frostbox.cli_shared import FEATURES_HELP, PRECISION_HELP, VIEWS_HELP, Classes, Data, Map
 
 
 def train(
@@ -99,6 +99,7 @@ def train(
         typer.Option("--empty/--no-empty", help="Learn from images without objects."),
     ] = None,
     classes: Classes = None,
+    rename: Map = None,
     class_loss: Annotated[
         str | None,
         typer.Option(
@@ -136,6 +137,7 @@ def train(
         "strict": strict, "thaw": thaw,
         "thaw_epochs": thaw_epochs, "start": None if start is None else str(start),
         "class_loss": class_loss, "box_loss": box_loss, "classes": parse_names(classes),
+        "rename": parse_renames(rename) or None,
         "size": parse_size(size) if size is not None else None, **parse_options(option or []),
     }  # fmt: skip
     trained = train_run(

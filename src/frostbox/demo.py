@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from frostbox import reporting
+from frostbox.data.formats import load
 from frostbox.data.sample import write_sample
-from frostbox.data.voc import load
 from frostbox.detector import Detector
 from frostbox.draw import contact_sheet, draw_boxes
 from frostbox.pipeline import Trained, train_run

@@ -39,7 +39,8 @@ class Settings:
     """What a prediction depends on besides weights.
 
     Attributes:
-        classes: names in label order. size: (width, height) of the network's input in pixels.
+        classes: names in label order; rename: what the data's names were changed to, by the old.
+        size: (width, height) of the network's input in pixels.
         resize: shrink, crop, letterbox or none (see data/transforms.py).
         selection: the default thresholds.
         training: what is known of the training, for people.
@@ -50,6 +51,7 @@ class Settings:
     resize: str = "shrink"
     selection: Selection = field(default_factory=Selection)
     training: Mapping[str, Any] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 class Detector(nn.Module):
@@ -325,6 +327,7 @@ class Detector(nn.Module):
             },
             "head": {"name": self.head_name, "settings": settings_of(self.head)},
             "classes": s.classes,
+            "rename": dict(s.rename),
             "preprocessing": {"size": s.size, "resize": s.resize, "mean": b.mean, "std": b.std},
             "selection": s.selection.to_dict(),
             "training": dict(s.training),
@@ -385,6 +388,7 @@ class Detector(nn.Module):
             resize=header["preprocessing"]["resize"],
             selection=Selection.from_dict(header["selection"]),
             training=header["training"],
+            rename=header.get("rename", {}),
         )
         return cls(backbone, head, header["head"]["name"], settings)
 

@@ -9,9 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from frostbox.data import voc
 from frostbox.data.doctor import diagnose, examine
 from frostbox.data.doctor.findings import KINDS, SEVERITIES, Finding, Report, shown
 from frostbox.data.doctor.fix import Repair, check_out, write_repaired
+from frostbox.data.formats import Source, recognise
 from frostbox.errors import DataError, SettingsError
 from frostbox.progress import Progress
 from frostbox.units import seconds_text
@@ -54,6 +56,16 @@ def run_doctor(
         )
     if fix and not options.get("photos", True):
         raise SettingsError("--fix has to look at the photos: leave --no-photos out")
+    source = recognise(data)
+    if len(source.voc) != 1:
+        parts = " or ".join(map(str, source.voc))
+        raise SettingsError(
+            f"the doctor examines one data set in VOC layout: give {parts}"
+            if parts
+            else f"the doctor reads VOC, and {data} is {source.format} (whose reader refuses what "
+            f"breaks a training): `frostbox convert {data} FOLDER --to voc`, and examine FOLDER"
+        )
+    data = source.voc[0]  # a name has become a folder
     progress = Progress()
     console = Console(quiet=quiet) if Console().is_terminal else Console(width=_WIDTH, quiet=quiet)
     if out is not None:
@@ -75,23 +87,46 @@ def run_doctor(
     return after.healthy, result
 
 
+def examined(source: Source, split: str, also: Sequence[str]) -> Report | None:
+    """What the doctor finds in a list, photos included; None where it cannot look."""
+    if len(source.voc) != 1 or split not in source.lists:
+        return None
+    return examine(source.voc[0], [split], also=also, progress=Progress())
+
+
 def check_before_training(
-    data: str | Path,
+    data: Any,
     splits: Sequence[str],
-    classes: Sequence[str] | None,
+    also: Sequence[str] | None,
     console: Console,
 ) -> None:
     """The doctor's brief check: annotations and lists, no photos. What spoils is printed.
+
+    Of data in another format than VOC, the reader itself says what is wrong.
+
+    Args:
+        data: as of `data.formats.recognise`. splits: those that training reads.
+        also: class names that may occur besides those that the data set shows.
 
     Raises:
         DataError: something breaks training; the first such finding, and how many there are.
         NotFoundError: no such folder or list.
     """
-    report = examine(data, splits, classes=classes, photos=False)
+    source = recognise(data)
+    wanted = dict.fromkeys(s if s in source.lists else source.base for s in splits)
+    for root in source.voc:
+        lists = source.lists if len(source.voc) == 1 else voc.splits(root)
+        known = [split for split in wanted if split is not None and split in lists]
+        if known:
+            _check_voc(root, known, also or (), console)
+
+
+def _check_voc(root: Path, splits: Sequence[str], also: Sequence[str], console: Console) -> None:
+    report = examine(root, splits, also=also, photos=False)
     breaking = report.of("breaks")
     if breaking:
         more = (
-            f" {len(breaking)} faults stop the training; `frostbox doctor {data}` lists them all."
+            f" {len(breaking)} faults stop the training; `frostbox doctor {root}` lists them all."
             if len(breaking) > 1
             else ""
         )
@@ -108,7 +143,7 @@ def check_before_training(
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     if spoiling:
-        console.print(f"`frostbox doctor {data}` says more.", markup=False, highlight=False)
+        console.print(f"`frostbox doctor {root}` says more.", markup=False, highlight=False)
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -4,6 +4,7 @@ and the first half of what `train` does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from rich.console import Console
 
 from frostbox import backbones, planning
 from frostbox.data.annotations import DetectionSet
+from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes
-from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import Engine, create_engine
@@ -81,7 +82,7 @@ def ensure_caches(
 
 
 def extract_features(
-    data: str | Path,
+    data: Any,
     out: str | Path,
     *,
     split: str = "train",
@@ -96,6 +97,7 @@ def extract_features(
     precision: str = "auto",
     features: str = FLOAT16,
     classes: tuple[str, ...] | None = None,
+    rename: Mapping[str, str] | None = None,
     strict: bool = False,
     console: Console | None = None,
 ) -> FeatureCache:
@@ -105,7 +107,7 @@ def extract_features(
     if Path(out).is_file():
         raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
     place = resolve_device(device)
-    dataset = check_photo_sizes(load(data, split, classes, require_photos=True))
+    dataset = check_photo_sizes(load(data, split, classes, rename, require_photos=True))
     network = backbones.create(backbone, strides, weights)
     options: dict[str, Any] = {
         "size": size, "mode": resize, "views": views, "dtype": features, "precision": precision,

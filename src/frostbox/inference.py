@@ -12,8 +12,8 @@ from rich.console import Console
 
 from frostbox import evaluation
 from frostbox.data.annotations import DetectionSet
+from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes, read_image
-from frostbox.data.voc import load
 from frostbox.detector import Detector
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.evaluation import Predictions
@@ -40,10 +40,11 @@ class Judged:
 
 def judge(
     model: str | Path,
-    data: str | Path,
+    data: Any,
     split: str = "val",
     *,
     classes: tuple[str, ...] | None = None,
+    rename: Mapping[str, str] | None = None,
     nms: Mapping[str, Any] | None = None,
     score: str | None = None,
     device: str = "auto",
@@ -54,13 +55,14 @@ def judge(
 
     Args:
         classes: names in label order, for a file; a detector brings its own.
+        rename: new names of the data set's classes by old ones, before the detector's own.
         nms: "nms" (IoU or None), "suppression" and "flip" in place of the detector's own; {} for
             its own.
         score: "product" or "objectness", for a head that has the choice.
         strict: a broken photo is an error, not left out and counted.
     """
     detector = _opened(model, nms, score, device)
-    return _judged(model, detector, data, split, classes, strict, console)
+    return _judged(model, detector, data, split, classes, rename, strict, console)
 
 
 def _opened(
@@ -85,20 +87,27 @@ def _opened(
 def _judged(
     model: str | Path,
     detector: Detector | None,
-    data: str | Path,
+    data: Any,
     split: str,
     classes: tuple[str, ...] | None,
+    rename: Mapping[str, str] | None,
     strict: bool,
     console: Console | None,
 ) -> Judged:
     if detector is None:
-        dataset = check_photo_sizes(load(data, split, classes))
+        dataset = check_photo_sizes(load(data, split, classes, rename))
         predictions, outside = read_predictions(Path(model), dataset)
         return Judged(predictions, dataset, None, outside)
     own = detector.settings.classes
     if classes is not None and classes != own:
         raise SettingsError(f"{model} knows the classes {', '.join(own)}: leave --classes out")
-    dataset = check_photo_sizes(load(data, split, own, require_photos=True))
+    learned = detector.settings.rename
+    # Other data may lack what the detector knows; a renaming that was typed must hit something.
+    dataset = load(
+        data, split, own, {**learned, **(rename or {})},
+        absent={*own, *learned} - set(rename or ()), require_photos=True,
+    )  # fmt: skip
+    dataset = check_photo_sizes(dataset)
     progress = Progress(console or Console(stderr=True))
     predictions = evaluation.predict_photos(detector, dataset, progress, strict=strict)
     return Judged(predictions, dataset, detector)
@@ -110,7 +119,7 @@ def _holds_predictions(model: str | Path) -> bool:
 
 def evaluate(
     model: str | Path,
-    data: str | Path,
+    data: Any,
     split: str = "val",
     *,
     bootstrap: int = 1000,
@@ -156,12 +165,13 @@ def evaluate(
 def compare(
     a: str | Path,
     b: str | Path,
-    data: str | Path,
+    data: Any,
     split: str = "val",
     *,
     bootstrap: int = 1000,
     seed: int = 0,
     classes: tuple[str, ...] | None = None,
+    rename: Mapping[str, str] | None = None,
     nms: Mapping[str, Any] | None = None,
     device: str = "auto",
     strict: bool = False,
@@ -174,7 +184,8 @@ def compare(
 
     Args:
         bootstrap: resamples of the images.
-        classes, nms, device, strict: as in `judge`; a model's classes number those of a file.
+        classes, rename, nms, device, strict: as in `judge`; a model's classes number those of a
+            file.
 
     Raises:
         SettingsError: models with different classes, or without any image in common.
@@ -189,7 +200,7 @@ def compare(
     names = known[0] if known and classes is None else classes
     models = list(zip((a, b), detectors, strict=True))
     judged = [
-        _judged(model, detector, data, split, names, strict, console)
+        _judged(model, detector, data, split, names, rename, strict, console)
         for model, detector in (models[:1] if str(a) == str(b) else models)
     ]
     left, right = judged[0], judged[-1]

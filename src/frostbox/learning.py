@@ -145,9 +145,8 @@ class Learner:
     def detector(self) -> Detector:
         """Backbone and head as they are now."""
         s = self.settings
-        return Detector(
-            self.backbone, self.head, s.head, Settings(self.train_set.classes, s.size, s.resize)
-        )
+        settings = Settings(self.train_set.classes, s.size, s.resize, rename=s.rename)
+        return Detector(self.backbone, self.head, s.head, settings)
 
     def predict(self, detector: Detector, limit: int | None = None) -> Predictions:
         """Predictions of the val split, from its cache as far as thawed stages leave it true.

@@ -10,7 +10,7 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from frostbox._version import __version__
 from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
+from frostbox.data.formats import load_training, recognise
 from frostbox.data.photos import check_photo_sizes
 from frostbox.data.targets import targets
 from frostbox.data.transforms import geometry
-from frostbox.data.voc import load
 from frostbox.detector import Detector
 from frostbox.diagnosis import check_before_training
 from frostbox.errors import SettingsError
@@ -51,11 +51,12 @@ class Trained:
     summary: dict[str, Any]
 
 
-def train(data: str | Path, **options: Any) -> Detector:
+def train(data: Any, **options: Any) -> Detector:
     """Train a detector: extract features (or reuse them), fit the head, keep the best weights.
 
     Args:
-        data: a VOC year folder, its VOCdevkit, or the parent.
+        data: a folder or file in any known format, a name such as "coco2017", or an object; see
+            data/formats.py.
         options: `out` (folder of the run), `cache` (folder of caches), `budget` (seconds for
             everything; None for no limit), `resume`, `overwrite`, `config` (a settings.json to
             replay), and any field of TrainSettings, FitSettings or
@@ -68,7 +69,7 @@ def train(data: str | Path, **options: Any) -> Detector:
 
 
 def train_run(
-    data: str | Path,
+    data: Any,
     *,
     out: str | Path | None = None,
     cache: str | Path | None = None,
@@ -97,11 +98,16 @@ def train_run(
     device = resolve_device(settings.fit.device)
 
     with clock.part("read"):
-        train_set, val_set = _read(data, settings, console)
+        # Names that a person typed must be there; those of a replayed run or a detector need not.
+        absent = {*(settings.classes or ()), *settings.rename}
+        absent -= {*(options.get("classes") or ()), *options.get("rename", {})}
+        train_set, val_set = _read(data, settings, absent, console)
         settings = replace(settings, classes=train_set.classes)
         settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
         run = prepare_run(out, train_set.name, settings.head, resume=resume, overwrite=overwrite)
         (run / "settings.json").write_text(settings.to_json())
+        if val_set is not None and val_set.made is not None:
+            shutil.copyfile(val_set.made, run / "splits.json")
         backbone, head = _network(settings, train_set, origin)
         count = stage_count(settings.thaw, len(backbone.strides))
         stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
@@ -170,15 +176,19 @@ def train_run(
 
 
 def _read(
-    data: str | Path, settings: TrainSettings, console: Console
+    data: Any, settings: TrainSettings, absent: Collection[str], console: Console
 ) -> tuple[DetectionSet, DetectionSet | None]:
     """The images to learn from, and those that choose the best weights."""
-    examined = [split for split in (settings.train_split, settings.val_split) if split != "none"]
-    check_before_training(data, examined, settings.classes, console)
-    sets: list[DetectionSet] = []
-    for split in examined:
-        classes = sets[0].classes if sets else settings.classes
-        sets.append(check_photo_sizes(load(data, split, classes, require_photos=True)))
+    source = recognise(data)
+    val = None if settings.val_split == "none" else settings.val_split
+    names = (*(settings.classes or ()), *settings.rename)
+    check_before_training(source, [settings.train_split, *([val] if val else [])], names, console)
+    found = load_training(
+        source, settings.train_split, val, settings.classes, settings.rename, absent=absent
+    )
+    sets = [check_photo_sizes(one) for one in found if one is not None]
+    for one in sets:
+        console.print(source.seen(one), soft_wrap=True)
     train_set = sets[0]
     console.print(
         f"{len(train_set.classes)} classes from {train_set.classes_from}: "
@@ -248,6 +258,7 @@ def continued_settings(origin: Detector, given: Mapping[str, Any]) -> dict[str, 
         "size": origin.settings.size,
         "resize": origin.settings.resize,
         "classes": origin.settings.classes,
+        "rename": {**origin.settings.rename, **given.get("rename", {})},
     }
     own = settings_of(origin.head)
     for name, value in given.items():

@@ -90,24 +90,28 @@ def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list
 
 
 def write_explore_page(
-    dataset: DetectionSet, numbers: Statistics, doctor: DoctorReport, path: Path
+    dataset: DetectionSet, numbers: Statistics, doctor: DoctorReport | None, path: Path
 ) -> Path:
-    """The page of a data set, with what the doctor found in it."""
+    """The page of a data set, with what the doctor found in it if it was asked."""
     from frostbox.data.doctor.findings import KINDS, shown
     from frostbox.report import write_explore_report
     from frostbox.report.explore import explore_report
 
-    findings: list[Finding] = [
-        {
-            "severity": f.severity,
-            "kind": KINDS[f.kind],
-            "file": shown(f.file, doctor.root),
-            "field": f.field,
-            "message": f.found,
-            "remedy": f.way_out,
-        }
-        for f in doctor.findings
-    ]
+    findings: list[Finding] | None = (
+        None
+        if doctor is None
+        else [
+            {
+                "severity": f.severity,
+                "kind": KINDS[f.kind],
+                "file": shown(f.file, doctor.root),
+                "field": f.field,
+                "message": f.found,
+                "remedy": f.way_out,
+            }
+            for f in doctor.findings
+        ]
+    )
     return write_explore_report(explore_report(dataset, numbers, findings), path)
 
 

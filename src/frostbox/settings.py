@@ -35,7 +35,8 @@ class TrainSettings:
         views: of each training image in the cache, see data.views.first_views.
         features: how the cache stores them: float16, or int8 for half of the disk.
         train_split, val_split: names of lists; "none" for val selects and measures nothing.
-        classes: class names in label order; None to take the data set's.
+        classes: class names to keep, in label order; None for all of the data set.
+        rename: new name of a class by its old one, applied before `classes`.
         strict: a broken photo is an error, not skipped.
         start: a detector whose weights are the start, or "" for none.
         head_first: train the head on frozen features before stages are thawed.
@@ -56,6 +57,7 @@ class TrainSettings:
     train_split: str = "train"
     val_split: str = "val"
     classes: tuple[str, ...] | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
     start: str = ""
     head_first: bool = True

@@ -8,7 +8,7 @@ DATA is a folder or file in one of the known formats, a name such as `coco2017`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ class Source:
         lists: the splits that the data set itself has, each with where it stands.
         read: reads one of them; its second argument are class names that may occur besides those
             that the data set declares.
-        voc: the VOC folders that the doctor can examine; empty for other formats.
+        voc: what the doctor takes as DATA, a VOC folder or one above; empty for other formats.
     """
 
     format: str
@@ -119,7 +119,7 @@ def load(
     classes: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     *,
-    absent: bool = False,
+    absent: Collection[str] = (),
     require_photos: bool = False,
 ) -> DetectionSet:
     """Read a split of any data set; photos that are missing are reported once.
@@ -130,7 +130,7 @@ def load(
     Args:
         data: see the top of this file. split: such as "train".
         classes: names to keep, in label order; None for all. rename: new names by old ones.
-        absent: whether the data set may lack some of these names (see `labels.choose`).
+        absent: those of these names that the data set may lack (see `labels.choose`).
         require_photos: whether a split without any photo is an error.
 
     Raises:
@@ -161,7 +161,7 @@ def load_training(
     classes: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     *,
-    absent: bool = False,
+    absent: Collection[str] = (),
 ) -> tuple[DetectionSet, DetectionSet | None]:
     """The images to learn from, and those that choose the best weights, with the same labels.
 
@@ -259,7 +259,7 @@ def _voc(data: Path, root: Path) -> Source:
         return flat
     lists = {name: f"{root.name}/ImageSets/Main/{name}.txt" for name in names}
     return Source(
-        "VOC", root, lists, lambda split, also: voc.read_voc(data, split, None, also), (root,)
+        "VOC", root, lists, lambda split, also: voc.read_voc(data, split, None, also), (data,)
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from frostbox.data.annotations import DetectionSet, ObjectAnnotation
@@ -25,7 +25,7 @@ def choose(
     classes: Sequence[str] | None = None,
     rename: Mapping[str, str] | None = None,
     *,
-    absent: bool = False,
+    absent: Collection[str] = (),
 ) -> DetectionSet:
     """The data set with classes renamed, and objects of all others left out.
 
@@ -33,15 +33,15 @@ def choose(
         dataset: as a reader gives it.
         classes: names after renaming to keep, in label order; None for all.
         rename: new name by old one; several old ones may get the same.
-        absent: whether names that the data set does not have are fine, as for a detector that is
-            used on other data than it was trained on.
+        absent: names that the data set may lack, as those of a detector that is used on other data
+            than it was trained on.
 
     Returns:
         The data set; images that keep no object stay, as background.
 
     Raises:
-        SettingsError: a name to keep or to rename that the data set does not have, or none of
-            `classes`.
+        SettingsError: a name to keep or to rename that the data set does not have and that is not
+            in `absent`, or none of `classes`.
     """
     if rename:
         dataset = _renamed(dataset, rename, absent)
@@ -68,10 +68,12 @@ def aligned(dataset: DetectionSet, train: DetectionSet) -> DetectionSet:
     return _relabelled(dataset, train.classes, train.classes_from)
 
 
-def _renamed(dataset: DetectionSet, rename: Mapping[str, str], absent: bool) -> DetectionSet:
+def _renamed(
+    dataset: DetectionSet, rename: Mapping[str, str], absent: Collection[str]
+) -> DetectionSet:
     known = _known(dataset)
-    if not absent:
-        for name in rename:
+    for name in rename:
+        if name not in absent:
             _check(name, known, dataset, "--map")
     names = dict.fromkeys(rename.get(name, name) for name in dataset.classes)
     images = [
@@ -94,13 +96,13 @@ def _with_name(obj: ObjectAnnotation, rename: Mapping[str, str]) -> ObjectAnnota
     return replace(obj, name=rename[obj.name]) if obj.name in rename else obj
 
 
-def _subset(dataset: DetectionSet, classes: Sequence[str], absent: bool) -> DetectionSet:
+def _subset(dataset: DetectionSet, classes: Sequence[str], absent: Collection[str]) -> DetectionSet:
     names = check_names(classes, "--classes")
     known = _known(dataset)
-    if not absent:
-        for name in names:
+    for name in names:
+        if name not in absent:
             _check(name, known, dataset, "--classes")
-    elif known and not known & set(names):
+    if known and not known & set(names):
         raise SettingsError(
             f"{dataset.root} has none of the classes {_listed(names)}: it has {_listed(known)}; "
             "change names with --map OLD=NEW"

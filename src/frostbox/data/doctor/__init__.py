@@ -46,6 +46,7 @@ def diagnose(
     splits: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     *,
+    also: Sequence[str] = (),
     photos: bool = True,
     size: tuple[int, int] = (224, 224),
     stride: int = 32,
@@ -58,6 +59,7 @@ def diagnose(
         data: the VOC folder, its VOCdevkit, or the parent of that.
         splits: names of the lists to examine, the training list first; None for all.
         classes: class names in label order; None takes classes.txt, else what the set shows.
+        also: names that may occur besides.
         photos: whether to decode the photos; without, annotations and lists alone are checked.
         size: (width, height) of the network's input in pixels.
         stride: of the finest feature map in pixels.
@@ -69,7 +71,7 @@ def diagnose(
         DataError: several folders in VOC layout lie there and none is named after a year.
     """
     started = time.perf_counter()
-    found = survey(data, splits, classes)
+    found = survey(data, splits, classes, also)
     names = study(found)
     findings = [*found.findings, *_annotation_checks(found, names, size, stride, cells)]
     facts: Mapping[Path, Facts | Broken] = {}

@@ -55,7 +55,7 @@ def study(found: Survey) -> Names:
     meant: dict[str, tuple[Suspicion, str]] = {}
     sure = set()
     for name in sorted(counts):
-        if name in known:
+        if name in known or name in found.also:
             continue
         commoner = [n for n in counts if (counts[n], n) > (counts[name], name)]
         others = list(found.declared or dict.fromkeys([*known, *commoner]))
@@ -154,14 +154,13 @@ def _imbalance(found: Survey, split: str, counts: Counter[str]) -> Iterator[Find
 def _accepted(found: Survey) -> tuple[frozenset[str] | None, str]:
     """The names that `voc.read_voc` would give to every split, and from where."""
     if found.declared is not None:
-        return frozenset(found.declared), found.declared_in
+        return found.also.union(found.declared), found.declared_in
     if found.names_from is not None:
-        images = [found.images[i] for i in found.namers if i in found.images]
-        names = {obj.name.strip() for image in images for obj in image.objects} - {""}
+        names = found.named
         if names and names <= set(CLASSES):
-            return frozenset(CLASSES), f"VOC's 20 classes, which cover {found.names_from}"
+            return found.also.union(CLASSES), f"VOC's 20 classes, which cover {found.names_from}"
         if names:
-            return frozenset(names), f"the names found in {found.names_from}"
+            return found.also.union(names), f"the names found in {found.names_from}"
     return None, ""
 
 

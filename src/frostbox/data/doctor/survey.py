@@ -86,9 +86,10 @@ class Survey:
         declared_in: where they stand, in words.
         names_from: the list whose objects name the classes where none are declared, as training
             takes them: "train", else "trainval", else the first that was chosen; None without.
-        namers: the ids of that list.
+        named: the names of the objects of that list.
         unlisted: ids with XML that no list names; empty unless all lists were examined.
         loose_photos: photos without XML.
+        also: names that may occur besides those that training would take.
         findings: the faults of reading.
     """
 
@@ -99,9 +100,10 @@ class Survey:
     declared: tuple[str, ...] | None
     declared_in: str
     names_from: str | None
-    namers: Sequence[str]
+    named: frozenset[str]
     unlisted: tuple[str, ...]
     loose_photos: tuple[Path, ...]
+    also: frozenset[str]
     findings: tuple[Finding, ...]
 
     def list_file(self, split: str) -> Path:
@@ -124,6 +126,7 @@ def survey(
     data: str | Path,
     chosen: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    also: Sequence[str] = (),
 ) -> Survey:
     """Read the lists and the XML of every listed image.
 
@@ -131,6 +134,7 @@ def survey(
         data: the VOC folder, its VOCdevkit, or the parent of that.
         chosen: names of the lists to examine, the training list first; None for all.
         classes: class names in label order; None looks for a classes.txt.
+        also: names that may occur besides, because training leaves them out or changes them.
 
     Raises:
         NotFoundError: no such folder, or no list of a chosen name.
@@ -155,14 +159,19 @@ def survey(
         lists = {_ALL: sorted(reader.paths)}
     declared, declared_in = reader.classes(Path(data).expanduser(), classes)
     names_from = next(iter([*training, *(chosen or ())]), None)
-    namers: Sequence[str] = ()
-    if declared is None and names_from is not None:
-        # A list that was not asked for may lack its XML: it then names no class and is no fault.
-        aside = replace(reader, findings=[])
-        ids = aside.list(names_from)
-        namers = ids if names_from in lists or not aside.findings else ()
-    for image_id in dict.fromkeys([*namers, *(i for ids in lists.values() for i in ids)]):
+    for image_id in dict.fromkeys(i for ids in lists.values() for i in ids):
         reader.image(image_id)
+    named: frozenset[str] = frozenset()
+    if declared is None and names_from is not None:
+        # A list that was not asked for is read for its names alone: its faults are not sought. It
+        # may lack its XML; it then names no class.
+        aside = replace(reader, findings=[], images=dict(reader.images))
+        ids = aside.list(names_from)
+        if names_from in lists or not aside.findings:
+            for image_id in ids:
+                aside.image(image_id)
+            images = [aside.images[i] for i in ids if i in aside.images]
+            named = frozenset(o.name.strip() for image in images for o in image.objects) - {""}
     unlisted = set() if chosen or not known else set(reader.paths).difference(*lists.values())
     photos = reader.photos.by_id()
     loose = set(photos.values()) - {photos[i] for i in photos if i in reader.paths}
@@ -175,9 +184,10 @@ def survey(
         declared=declared,
         declared_in=declared_in,
         names_from=names_from,
-        namers=namers,
+        named=named,
         unlisted=tuple(sorted(unlisted)),
         loose_photos=tuple(sorted(loose)),
+        also=frozenset(also),
         findings=tuple(reader.findings),
     )
 
