@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision import datasets
 
 from frostbox.data.voc import read_voc
-from frostbox.metrics import voc
+from frostbox.metrics import pairing, voc
 
 PAGE = (Path(__file__).parent.parent / "docs" / "boxes.md").read_text(encoding="utf-8")
 XML = re.search(r"```xml\n(.*?)```", PAGE, re.S).group(1)
@@ -81,7 +81,7 @@ def test_boxes_and_ious(loader):
     _, small, iou, _ = CONVENTIONS[loader]
     box = READINGS[loader][3:4]
     assert small == "(" + ", ".join(f"{v:g}" for v in np.round(box[0], 9)) + ")"
-    assert iou == f"{voc.pair_iou(box, PIXELS[3:4])[0]:.3f}"
+    assert iou == f"{pairing.pair_iou(box, PIXELS[3:4])[0]:.3f}"
 
 
 @pytest.mark.parametrize("loader", READINGS)

@@ -278,7 +278,7 @@ def _annotated(image: ImageAnnotation, dataset: DetectionSet) -> Image.Image | N
     scale = np.tile(np.divide(picture.size, (image.width, image.height)), 2)
     boxes = np.array([obj.box for obj in image.objects]).reshape(-1, 4) * scale
     names = [obj.name for obj in image.objects]
-    difficult = [obj.difficult for obj in image.objects]
+    difficult = [obj.difficult or obj.crowd for obj in image.objects]
     return draw_boxes(picture, boxes, names, classes=dataset.classes, dashed=difficult)
 
 

@@ -166,10 +166,13 @@ def detection_arrays(predictions: Predictions) -> voc.Boxes:
 
 def truth_arrays(images: Sequence[ImageAnnotation], dataset: DetectionSet) -> voc.Boxes:
     """All objects of these images as the metrics take them."""
+    every = [i.objects for i in images]
     return voc.Boxes.join(
-        [np.array([o.box for o in i.objects]).reshape(-1, 4) for i in images],
-        [np.array([dataset.label(o) for o in i.objects], np.int64) for i in images],
-        difficult=[np.array([o.difficult for o in i.objects], bool) for i in images],
+        [np.array([o.box for o in objects]).reshape(-1, 4) for objects in every],
+        [np.array([dataset.label(o) for o in objects], np.int64) for objects in every],
+        difficult=[np.array([o.difficult or o.crowd for o in objects], bool) for objects in every],
+        crowd=[np.array([o.crowd for o in objects], bool) for objects in every],
+        area=[np.array([o.size for o in objects]) for objects in every],
     )
 
 
@@ -211,6 +214,7 @@ def score(
             "ap50": "area under the precision envelope at all points (VOC2010)",
             "ap50_11point": "mean of the envelope at 11 recalls (VOC2007)",
             "difficult": "ignored: neither hit nor miss",
+            "crowd": "ignored, and what lies inside it",
             "score_threshold": AP_THRESHOLD if predictions.limited else None,
             "max_detections": AP_MAX_DETECTIONS if predictions.limited else None,
         },

@@ -152,7 +152,7 @@ def evaluate(
     judged = judge(model, data, split, **options)
     measured = measure(judged.predictions, judged.dataset, bootstrap=bootstrap, seed=seed)
     if save_predictions is not None:
-        write_predictions(judged.predictions, Path(save_predictions))
+        write_predictions(judged.predictions, Path(save_predictions), judged.dataset)
     if report is not None:
         from frostbox.report import write_evaluation_report
         from frostbox.report.evaluation import evaluation_report

@@ -1,8 +1,10 @@
 """Predictions of a split as a file, in the format of COCO's results: ours, or any other tool's.
 
 A list of `{image_id, category_id, bbox, score}`; `bbox` is (x, y, width, height), 0-based and
-continuous. `image_id` is the file stem, or a number whose digits are the stem's. `category_id`
-counts from 1 in the order of the classes; `category_name` is taken where it is present.
+continuous. Of a data set that has ids of its own (COCO), `image_id` and `category_id` are these.
+Of any other, `image_id` is the file stem, or a number whose digits are the stem's, and
+`category_id` counts from 1 in the order of the classes. `category_name` is taken where it is
+present.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ _FARTHEST = 1e9  # pixels; beyond it a number is no place in a picture
 _LOG = logging.getLogger("frostbox")
 
 
-def write_predictions(predictions: Predictions, path: Path) -> Path:
+def write_predictions(
+    predictions: Predictions, path: Path, dataset: DetectionSet | None = None
+) -> Path:
     """Write all detections, `category_name` included; `read_predictions` gives the same floats.
 
-    Returns the path.
+    `dataset` gives the category ids where it has its own. Returns the path.
     """
     entries = []
+    own = {} if dataset is None else dataset.label_numbers()
     for image, found in zip(predictions.images, predictions.found, strict=True):
         boxes, scores = _shortest(found.boxes), _shortest(found.scores)
         # The sum of corner and size must be the other corner again, without a digit too many.
@@ -42,8 +47,8 @@ def write_predictions(predictions: Predictions, path: Path) -> Path:
         ):
             entries.append(
                 {
-                    "image_id": image.image_id,
-                    "category_id": label + 1,
+                    "image_id": image.image_id if image.number is None else image.number,
+                    "category_id": own.get(label, label + 1),
                     "category_name": found.class_names[label],
                     "bbox": box,
                     "score": score,
@@ -79,21 +84,30 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
     if not isinstance(entries, list):
         raise DataError(f"{path} is no list: COCO results are a list of detections")
     by_stem = {image.image_id: k for k, image in enumerate(dataset.images)}
-    by_number = _numbers(dataset.images)
+    own = {i.number: k for k, i in enumerate(dataset.images) if i.number is not None}
+    by_number = own or _numbers(dataset.images)
     rows: list[list[tuple[list[float], float, int]]] = [[] for _ in dataset.images]
     labels = {name: k for k, name in enumerate(dataset.classes)}
-    outside = numbered = 0
+    outside = numbered = left_out = 0
     for number, entry in enumerate(entries):
         where = f"{path}, entry {number}"
         _check(entry, where)
-        label = _label(entry, labels, where)
-        numbered += entry.get("category_name") is None
+        if dataset.categories and entry.get("category_name") is None:
+            label = _own_label(entry, dataset.categories, where)
+        else:
+            label = _label(entry, labels, where)
+            numbered += entry.get("category_name") is None
         image_id = entry["image_id"]
-        k = by_stem.get(str(image_id))
+        k = own.get(image_id)
+        if k is None:
+            k = by_stem.get(str(image_id))
         if k is None and not isinstance(image_id, str):
             k = by_number.get(image_id)
         if k is None:
             outside += 1
+            continue
+        if label is None:
+            left_out += 1
             continue
         x, y, width, height = entry["bbox"]
         rows[k].append(([x, y, x + width, y + height], entry["score"], label))
@@ -106,6 +120,8 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
     if numbered:
         order = ", ".join(f"{k} {name}" for k, name in enumerate(dataset.classes, start=1))
         _LOG.warning("%s: category_id is read as %s; --classes gives another order", path, order)
+    if left_out:
+        _LOG.warning("%s: %s detections are of classes that are left out", path, left_out)
     none = not dataset.photos
     counted = [
         (image, row)
@@ -154,6 +170,19 @@ def _check(entry: Any, where: str) -> None:
 def _is_number(value: Any) -> bool:
     # A bool is an int to isinstance, but not to type; NaN is in no range.
     return type(value) in (int, float) and -_FARTHEST <= value <= _FARTHEST
+
+
+def _own_label(
+    entry: Mapping[str, Any], categories: Mapping[int, int | None], where: str
+) -> int | None:
+    """Label of one of the data set's own category ids; None for a class that was left out."""
+    number = entry.get("category_id")
+    if type(number) is not int or number not in categories:
+        raise DataError(
+            f"{where}: category_id is {number!r}, which the data set does not have (or give "
+            "category_name)"
+        )
+    return categories[number]
 
 
 def _label(entry: Mapping[str, Any], labels: Mapping[str, int], where: str) -> int:

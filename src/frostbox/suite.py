@@ -7,7 +7,7 @@ report needs beyond it stays as arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -180,7 +180,7 @@ def ap50_by_size(
         kept = hit | ((found_area >= low) & (found_area < high))
         result = voc.evaluate(
             voc.take(detections, np.flatnonzero(kept)),
-            voc.Boxes(truth.image, truth.box, truth.label, truth.score, truth.difficult | other),
+            replace(truth, difficult=truth.difficult | other),
             num_classes,
         )
         objects = sum(c.positives for c in result.classes)

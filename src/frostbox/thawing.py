@@ -79,7 +79,8 @@ class PhotoViews(Samples):
         self._difficult, self._drawn = difficult, drawn
         self.views = _MOST_DRAWS if drawn else 1
         self.objects = [
-            sum(difficult or not o.difficult for o in image.objects) for image in self._images
+            sum(not o.crowd and (difficult or not o.difficult) for o in image.objects)
+            for image in self._images
         ]
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from frostbox.metrics import coco, errors, voc
+from frostbox.metrics import coco, errors, pairing, voc
 from frostbox.metrics.errors import State, TruthState
 from tests.metrics.scenes import boxes, random_scene
 
@@ -80,7 +80,7 @@ def test_account_names_the_object_that_the_state_is_about():
     about = account.truth >= 0
     np.testing.assert_array_equal(truth.image[account.truth[about]], detections.image[about])
     np.testing.assert_allclose(
-        voc.pair_iou(detections.box[about], truth.box[account.truth[about]]), account.iou[about]
+        pairing.pair_iou(detections.box[about], truth.box[account.truth[about]]), account.iou[about]
     )
     same = truth.label[account.truth] == detections.label
     for state in (State.HIT, State.IGNORED, State.LOCALISATION, State.DUPLICATE):

@@ -31,6 +31,12 @@ class ObjectAnnotation:
     crowd: bool = False
     area: float | None = None
 
+    @property
+    def size(self) -> float:
+        """Its area in square pixels, that of the box where none is given."""
+        xmin, ymin, xmax, ymax = self.box
+        return (xmax - xmin) * (ymax - ymin) if self.area is None else self.area
+
 
 @dataclass(frozen=True, slots=True)
 class ImageAnnotation:
@@ -99,6 +105,14 @@ class DetectionSet:
     def label(self, obj: ObjectAnnotation) -> int:
         """Index of the object's class. Raises KeyError for a name outside `classes`."""
         return self._index[obj.name]
+
+    def label_numbers(self) -> dict[int, int]:
+        """The data set's own category id of each label that has one, the smallest of several."""
+        found: dict[int, int] = {}
+        for number, label in sorted(self.categories.items()):
+            if label is not None:
+                found.setdefault(label, number)
+        return found
 
     def subset(self, images: Sequence[ImageAnnotation]) -> DetectionSet:
         """The same data set with other images."""

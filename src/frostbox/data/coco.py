@@ -333,10 +333,7 @@ def write_coco(path: Path, dataset: DetectionSet, names: Sequence[str]) -> None:
 
 def category_ids(dataset: DetectionSet) -> list[int]:
     """The category id of each label: the data set's own, or counted from 1."""
-    own: dict[int, int] = {}
-    for number, label in sorted(dataset.categories.items()):
-        if label is not None:
-            own.setdefault(label, number)
+    own = dataset.label_numbers()
     in_order = [own.get(k, -1) for k in range(len(dataset.classes))]
     if len(own) == len(dataset.classes) and sorted(in_order) == in_order:
         return in_order

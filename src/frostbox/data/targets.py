@@ -56,7 +56,7 @@ def targets(
     difficult: bool = True,
     min_visible: float = MIN_VISIBLE,
 ) -> dict[str, Tensor]:
-    """The objects of an image after its transform.
+    """The objects of an image after its transform, without crowds, which are no objects.
 
     Args:
         image: an image of `dataset`.
@@ -77,7 +77,7 @@ def targets(
             f"{image.source} is {image.width} x {image.height} pixels and the geometry is for "
             f"{geometry.original[0]} x {geometry.original[1]}; make one for this picture."
         )
-    objects = [obj for obj in image.objects if difficult or not obj.difficult]
+    objects = [o for o in image.objects if not o.crowd and (difficult or not o.difficult)]
     # float64 until the end: whole pixels divided by the image size round once, not three times.
     boxes = torch.tensor([obj.box for obj in objects], dtype=torch.float64).reshape(-1, 4)
     labels = torch.tensor([dataset.label(obj) for obj in objects], dtype=torch.int64)

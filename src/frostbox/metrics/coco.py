@@ -8,7 +8,8 @@ whatever the number of detections on it**: its area is put outside every range o
 which is how COCO's own protocol ignores a ground truth, and it stands there once for each detection
 of its image and class that could be matched to it, because COCO lets a detection use up what it is
 matched to. One difference from VOC stays: COCO gives a detection the best ground truth that is
-still free and prefers one that counts.
+still free and prefers one that counts. COCO's own crowds are crowds here too, and areas of its
+masks, where a file gives them, decide what is small and large.
 
 Figures at a single IoU (confusion matrix) leave out the difficult objects and the detections that
 the VOC rule ignores. Label errors are sought among all objects, difficult or not.
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostbox.metrics import voc
+from frostbox.metrics.pairing import pair_iou, pairs
 from frostbox.metrics.voc import Boxes, Floats
 
 IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
@@ -205,8 +207,10 @@ class Evaluation:
         return evaluator
 
     def _compare(self, detections: Boxes, truth: Boxes, *, ignore: bool = False) -> Any:
-        size = truth.box[:, 2:] - truth.box[:, :2]
-        area = np.where(truth.difficult & ignore, 10 * LARGEST_AREA, size.prod(axis=1))
+        size = (truth.box[:, 2:] - truth.box[:, :2]).prod(axis=1)
+        crowd = np.zeros(len(size), bool) if truth.crowd is None else truth.crowd
+        area = size if truth.area is None else truth.area
+        area = np.where(truth.difficult & ~crowd & ignore, 10 * LARGEST_AREA, area)
         coco = hotcoco.COCO.from_arrays(
             self._images,
             self._categories,
@@ -214,6 +218,7 @@ class Evaluation:
             truth.label + 1,
             _xywh(truth.box),
             area=area,
+            iscrowd=crowd,
         )
         rows = np.column_stack(
             [
@@ -231,13 +236,16 @@ def ignorable_truth(detections: Boxes, ground_truth: Boxes) -> Boxes:
 
     That is every detection of its image and class with IoU >= 0.5, and at least once.
     """
-    difficult = np.flatnonzero(ground_truth.difficult)
+    crowd = ground_truth.crowd
+    difficult = np.flatnonzero(
+        ground_truth.difficult if crowd is None else ground_truth.difficult & ~crowd
+    )
     classes = int(max(detections.label.max(initial=0), ground_truth.label.max(initial=0))) + 1
-    found, at = voc.pairs(
+    found, at = pairs(
         detections.image * classes + detections.label,
         ground_truth.image[difficult] * classes + ground_truth.label[difficult],
     )
-    near = voc.pair_iou(detections.box[found], ground_truth.box[difficult[at]]) >= 0.5
+    near = pair_iou(detections.box[found], ground_truth.box[difficult[at]]) >= 0.5
     copies = np.ones(len(ground_truth.image), np.int64)
     copies[difficult] = np.maximum(1, np.bincount(at[near], minlength=len(difficult)))
     return voc.take(ground_truth, np.repeat(np.arange(len(copies)), copies))

@@ -1,9 +1,10 @@
 """COCO's matching as arrays: which detection is a hit at each of the ten IoU thresholds.
 
 hotcoco gives figures; resampling images (intervals.py) needs the matching behind them. The rule is
-pycocotools' `evaluateImg` for boxes without crowds: detections of an image and class in descending
-order of score, the first 100; each takes the free ground truth with the largest IoU among those
-that count, else among the ignored; of equal IoUs the last. A test holds its AP to hotcoco's.
+pycocotools' `evaluateImg` for boxes: detections of an image and class in descending order of score,
+the first 100; each takes the free ground truth with the largest IoU among those that count, else
+among the ignored (a crowd is never used up, and is met by the share of the detection that lies in
+it); of equal IoUs the last. A test holds its AP to hotcoco's.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from frostbox.metrics import voc
 from frostbox.metrics.coco import (
     IOU_THRESHOLDS,
     LARGEST_AREA,
     MAX_DETECTIONS,
     ignorable_truth,
 )
+from frostbox.metrics.pairing import pair_iou, pairs
 from frostbox.metrics.voc import Boxes, Ints
 
 
@@ -45,8 +46,9 @@ def match(detections: Boxes, ground_truth: Boxes, num_classes: int) -> CocoMatch
     rank = np.arange(len(cell)) - np.searchsorted(cell, cell, side="left")
     order, cell, rank = (a[rank < MAX_DETECTIONS] for a in (order, cell, rank))
 
-    found, at = voc.pairs(cell, truth.image * num_classes + truth.label)
-    iou = voc.pair_iou(detections.box[order[found]], truth.box[at])
+    found, at = pairs(cell, truth.image * num_classes + truth.label)
+    crowd = np.zeros(len(truth.image), bool) if truth.crowd is None else truth.crowd
+    iou = pair_iou(detections.box[order[found]], truth.box[at], crowd[at])
     near = iou >= IOU_THRESHOLDS[0] - 1e-9
     found, at, iou = found[near], at[near], iou[near]
     # Within a round every detection is of another image and class: they cannot meet. The best
@@ -59,7 +61,7 @@ def match(detections: Boxes, ground_truth: Boxes, num_classes: int) -> CocoMatch
     ends = np.flatnonzero(np.diff(rank[found], append=-1)) + 1
     start = 0
     for end in ends.tolist():
-        free = allowed[:, start:end] & ~taken[:, at[start:end]]
+        free = allowed[:, start:end] & (~taken | crowd)[:, at[start:end]]
         first = np.flatnonzero(np.diff(found[start:end], prepend=-1))
         last = np.maximum.reduceat(np.where(free, np.arange(end - start), -1), first, axis=1)
         threshold, which = np.nonzero(last >= 0)

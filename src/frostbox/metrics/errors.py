@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostbox.metrics import voc
+from frostbox.metrics.pairing import Match, best_of, pair_iou, pairs
 from frostbox.metrics.voc import Boxes, Floats, Ints
 
 
@@ -146,13 +147,15 @@ def account(
     return Account(state, truth, iou, truth_state, found_by, covered)
 
 
-def _best_other_class(detections: Boxes, ground_truth: Boxes) -> voc.Match:
-    found, truth = voc.pairs(detections.image, ground_truth.image)
+def _best_other_class(detections: Boxes, ground_truth: Boxes) -> Match:
+    found, truth = pairs(detections.image, ground_truth.image)
     differ = detections.label[found] != ground_truth.label[truth]
+    if ground_truth.crowd is not None:
+        differ &= ~ground_truth.crowd[truth]
     found, truth = found[differ], truth[differ]
-    iou = voc.pair_iou(detections.box[found], ground_truth.box[truth])
-    match = voc.best_of(found, truth, iou, len(detections.image))
-    return voc.Match(np.where(match.iou > 0, match.index, -1), match.iou)
+    iou = pair_iou(detections.box[found], ground_truth.box[truth])
+    match = best_of(found, truth, iou, len(detections.image))
+    return Match(np.where(match.iou > 0, match.index, -1), match.iou)
 
 
 def costs(

@@ -6,7 +6,9 @@ The rules, from the kit's VOCevaldet.m and its documentation (Everingham and Win
 - a detection belongs to the ground-truth box of its image and class with the largest IoU;
 - IoU below the threshold: false positive. Otherwise, a difficult ground truth: neither hit nor
   miss. A ground truth that has been hit before: false positive (a duplicate). Else: hit;
-- difficult ground truth does not count as a miss either.
+- difficult ground truth does not count as a miss either;
+- VOC has no crowds. COCO's (boxes around a group) are difficult, and what is no hit and lies in one
+  by the threshold's share is ignored, however many such detections there are.
 
 AP is the area under the precision envelope at all points (VOC2010 on), or the mean of the
 envelope at 11 recalls (VOC2007). Boxes are 0-based and continuous; with
@@ -23,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from frostbox.metrics.pairing import Floats as Floats
+from frostbox.metrics.pairing import Ints as Ints
+from frostbox.metrics.pairing import Match, best_of, pair_iou, pairs
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Boxes:
         label: (N,) class index.
         score: (N,) for detections; unused for ground truth.
         difficult: (N,) bool for ground truth; unused for detections.
+        crowd: (N,) bool for ground truth: boxes around a group, which are difficult too. None for
+            none.
+        area: (N,) of ground truth, square pixels; None for that of the boxes.
     """
 
     image: Ints
@@ -44,6 +50,8 @@ class Boxes:
     label: Ints
     score: Floats
     difficult: NDArray[np.bool_]
+    crowd: NDArray[np.bool_] | None = None
+    area: Floats | None = None
 
     @classmethod
     def join(
@@ -53,6 +61,8 @@ class Boxes:
         *,
         scores: Sequence[NDArray[np.floating]] | None = None,
         difficult: Sequence[NDArray[np.bool_]] | None = None,
+        crowd: Sequence[NDArray[np.bool_]] | None = None,
+        area: Sequence[NDArray[np.floating]] | None = None,
     ) -> Boxes:
         """Join per-image arrays: `boxes[i]` (n, 4) and `labels[i]` (n,) belong to image i."""
         counts = [len(b) for b in boxes]
@@ -73,6 +83,8 @@ class Boxes:
             label=flat(labels, np.int64, 0),
             score=flat(scores, np.float64, 1.0),
             difficult=flat(difficult, np.bool_, False),
+            crowd=None if crowd is None else flat(crowd, np.bool_, False),
+            area=None if area is None else flat(area, np.float64, 0.0),
         )
 
 
@@ -201,6 +213,11 @@ def assign(
     reached = match.iou >= iou_threshold
     ignored = np.zeros(len(order), bool)
     ignored[reached] = ground_truth.difficult[match.index[reached]]
+    if ground_truth.crowd is not None and ground_truth.crowd.any():
+        inside = _in_crowd(detections, ground_truth, num_classes)
+        forgiven = ~reached & (inside.iou >= iou_threshold)
+        ignored |= forgiven
+        match.index[forgiven], match.iou[forgiven] = inside.index[forgiven], inside.iou[forgiven]
     hit = np.zeros(len(order), bool)
     claims = order[(reached & ~ignored)[order]]
     # np.unique gives the first, that is the best-scored, claim on each ground truth.
@@ -241,6 +258,8 @@ def take(boxes: Boxes, index: Ints) -> Boxes:
         boxes.label[index],
         boxes.score[index],
         boxes.difficult[index],
+        None if boxes.crowd is None else boxes.crowd[index],
+        None if boxes.area is None else boxes.area[index],
     )
 
 
@@ -320,71 +339,30 @@ def _envelope(hit: NDArray[np.bool_]) -> Floats:
     return envelope
 
 
-@dataclass(frozen=True)
-class Match:
-    """For each detection the ground truth of its image and class with the largest IoU.
-
-    Attributes:
-        index: (D,) index of that ground truth, -1 without one. iou: (D,), 0 without one.
-    """
-
-    index: Ints
-    iou: Floats
-
-
 def best_match(
     image: Ints, box: Floats, label: Ints, ground_truth: Boxes, num_classes: int
 ) -> Match:
     """Match without loops: all pairs of the same image and class, then the best of each detection.
 
-    Of equal IoUs the ground truth that comes first is taken, as in the kit.
+    Of equal IoUs the ground truth that comes first is taken, as in the kit. Crowds are no objects
+    and are left out.
     """
     found, truth = pairs(
         image * num_classes + label, ground_truth.image * num_classes + ground_truth.label
     )
+    if ground_truth.crowd is not None:
+        single = ~ground_truth.crowd[truth]
+        found, truth = found[single], truth[single]
     return best_of(found, truth, pair_iou(box[found], ground_truth.box[truth]), len(image))
 
 
-def best_of(found: Ints, truth: Ints, iou: Floats, count: int) -> Match:
-    """The pair with the largest IoU of each detection; of equal ones the first.
-
-    Args:
-        found, truth: (P,) as `pairs` returns them; iou: (P,); count: number of detections.
-    """
-    index, best = np.full(count, -1, np.int64), np.zeros(count)
-    if len(found):
-        first = np.flatnonzero(np.diff(found, prepend=-1))  # where each detection's pairs begin
-        some = found[first]
-        best[some] = np.maximum.reduceat(iou, first)
-        position = np.where(iou == best[found], np.arange(len(iou)), len(iou))
-        index[some] = truth[np.minimum.reduceat(position, first)]
-    return Match(index, best)
-
-
-def pairs(key: Ints, other: Ints) -> tuple[Ints, Ints]:
-    """All (i, j) with `key[i] == other[j]`, ordered by i, then by j.
-
-    Args:
-        key: (N,), other: (M,). Returns two arrays of equal length: i and j.
-    """
-    order = np.argsort(other, kind="stable")
-    start = np.searchsorted(other[order], key, side="left")
-    count = np.searchsorted(other[order], key, side="right") - start
-    segment = np.cumsum(count) - count
-    i = np.repeat(np.arange(len(key), dtype=np.int64), count)
-    j: Ints = order[np.arange(len(i)) + np.repeat(start - segment, count)]
-    return i, j
-
-
-def pair_iou(a: Floats, b: Floats) -> Floats:
-    """IoU of a[i] with b[i]. a, b: (N, 4) xyxy. 0 where both are empty."""
-    width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
-    height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
-    inter = np.clip(width, 0, None) * np.clip(height, 0, None)
-    union = _area(a) + _area(b) - inter
-    iou: Floats = np.divide(inter, union, out=np.zeros(len(a)), where=union > 0)
-    return iou
-
-
-def _area(boxes: Floats) -> Floats:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+def _in_crowd(detections: Boxes, ground_truth: Boxes, num_classes: int) -> Match:
+    """For each detection the crowd of its image and class that holds most of it, and how much."""
+    assert ground_truth.crowd is not None
+    crowds = np.flatnonzero(ground_truth.crowd)
+    found, at = pairs(
+        detections.image * num_classes + detections.label,
+        ground_truth.image[crowds] * num_classes + ground_truth.label[crowds],
+    )
+    share = pair_iou(detections.box[found], ground_truth.box[crowds[at]], np.ones(len(found), bool))
+    return best_of(found, crowds[at], share, len(detections.image))

@@ -138,8 +138,8 @@ def samples(
             {
                 "box": list(obj.box),
                 "name": obj.name,
-                "difficult": obj.difficult,
-                "state": "difficult" if obj.difficult else "found",
+                "difficult": obj.difficult or obj.crowd,
+                "state": "difficult" if obj.difficult or obj.crowd else "found",
             }
             for obj in image.objects
         ]
