@@ -138,6 +138,34 @@ def doctor(
 
 
 @app.command()
+def convert(
+    data: Data,
+    out: Annotated[Path, typer.Argument(metavar="DST", help="New or empty folder.")],
+    to: Annotated[str, typer.Option(help="voc, coco or yolo.")],
+    split: Annotated[
+        list[str] | None, typer.Option(help="A split to write; repeat for more; all by default.")
+    ] = None,
+    classes: Classes = None,
+    rename: Map = None,
+    copy: Annotated[
+        bool, typer.Option("--copy/--link", help="Copy photos; else they are hard links.")
+    ] = False,
+    json_file: Json = None,
+) -> None:
+    """Write a data set in another format, and list what that format cannot hold."""
+    from frostbox import reporting
+    from frostbox.convert import convert as convert_data
+
+    done = convert_data(
+        data, out, to, splits=split, classes=parse_names(classes), rename=parse_renames(rename),
+        copy=copy,
+    )  # fmt: skip
+    if json_file != "-":
+        reporting.print_converted(done)
+    write_json(done.to_json(), json_file)
+
+
+@app.command()
 def extract(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the cache.")],

@@ -12,6 +12,7 @@ from rich.table import Table
 from frostbox.units import seconds_text, size_text
 
 if TYPE_CHECKING:
+    from frostbox.convert import Converted
     from frostbox.data.annotations import DetectionSet
     from frostbox.data.doctor import Report as DoctorReport
     from frostbox.data.explore import Statistics
@@ -87,6 +88,16 @@ def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list
         annotated_samples(dataset).save(sheet, quality=92)
         written.append(sheet)
     return written
+
+
+def print_converted(done: Converted) -> None:
+    """What was written, split by split, and what was lost."""
+    for split, images in done.images.items():
+        print(f"{split}: {images:,} images, {done.objects[split]:,} objects")
+    print("lost: nothing" if not done.lost else "lost:")
+    for text in done.lost:
+        print(f"  {text}")
+    print(f"written to {done.out}")
 
 
 def write_explore_page(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation
 from frostbox.errors import DataError, NotFoundError
 
 if TYPE_CHECKING:
@@ -226,6 +227,47 @@ def check_photo_sizes(dataset: DetectionSet) -> DetectionSet:
             "Put the photo back that was annotated, or scale the boxes and mend the size."
         )
     return dataset.subset(checked)
+
+
+def place_photo(photo: Path, target: Path, *, copy: bool = False) -> None:
+    """Put a photo at another place: a hard link where that is possible, which shares the bytes.
+
+    Args:
+        copy: whether to copy it in any case.
+    """
+    source = photo.resolve()
+    if not copy:
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or a file system without links
+            copy = True
+    if copy:
+        shutil.copy2(source, target)
+
+
+def upright(image: ImageAnnotation) -> ImageAnnotation:
+    """The annotation of the upright photo, where it was made on one that EXIF turns.
+
+    Raises:
+        DataError: a photo that is no picture.
+    """
+    if image.exif or image.photo is None:
+        return image
+    *_, orientation = image_size(image.photo)
+    if orientation < 5:
+        return image
+    width, height = float(image.width), float(image.height)
+
+    def turned(box: Box) -> Box:
+        xmin, ymin, xmax, ymax = box
+        if orientation in (6, 7):
+            ymin, ymax = height - ymax, height - ymin
+        if orientation in (7, 8):
+            xmin, xmax = width - xmax, width - xmin
+        return ymin, xmin, ymax, xmax
+
+    objects = tuple(replace(obj, box=turned(obj.box)) for obj in image.objects)
+    return replace(image, width=image.height, height=image.width, objects=objects, exif=True)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from frostbox.data import voc_fields as fields
 from frostbox.data.doctor.boxes import counts_from_zero, mended, numbers
 from frostbox.data.doctor.photos import Broken, Facts, right_size, trusted_size
 from frostbox.data.doctor.survey import RawBox, RawImage, RawObject
+from frostbox.data.photos import place_photo
 from frostbox.data.voc import digits
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, annotation_paths, find_voc, image_id
-from frostbox.errors import SettingsError
+from frostbox.inputs import check_new_folder
 from frostbox.progress import Progress
 
 if TYPE_CHECKING:
@@ -46,11 +47,7 @@ class Repair:
 
 def check_out(data: str | Path, out: Path) -> None:
     """Raise SettingsError unless `out` is a new or empty folder outside the data set."""
-    root = find_voc(data).resolve()
-    if out.resolve().is_relative_to(root):
-        raise SettingsError(f"{out} lies in the data set: give a folder outside {root} with --out")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SettingsError(f"{out} is not an empty folder: give another one with --out")
+    check_new_folder(out, find_voc(data), "with --out")
 
 
 def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None) -> list[Repair]:
@@ -113,15 +110,10 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
 
 
 def _place(file: Path, target: Path) -> None:
-    """Photos are linked where that is possible; a link shares the bytes, and nobody edits them."""
-    source = file.resolve()
     if file.suffix.lower() in PHOTO_SUFFIXES:
-        try:
-            os.link(source, target)
-        except OSError:  # another disk, or a file system without links
-            shutil.copy2(source, target)
+        place_photo(file, target)
     else:
-        shutil.copy2(source, target)
+        shutil.copy2(file.resolve(), target)
 
 
 def _renamed(found: Diagnosis) -> dict[Path, str]:

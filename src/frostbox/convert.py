@@ -1,0 +1,259 @@
+"""What `convert` does from end to end: a data set of any format, written as VOC, COCO or YOLO.
+
+Nothing is lost that the format can hold; what it cannot is listed. Photos are hard links where the
+file system allows it.
+
+    VOC     Annotations/ID.xml, ImageSets/Main/SPLIT.txt, JPEGImages/, classes.txt
+    COCO    annotations/instances_SPLIT.json, images/
+    YOLO    data.yaml, images/SPLIT/, labels/SPLIT/
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.coco import category_ids, write_coco
+from frostbox.data.formats import Source, load, recognise
+from frostbox.data.photos import check_photo_sizes, place_photo, upright
+from frostbox.data.voc import CLASSES, write_voc_xml
+from frostbox.data.yolo import write_data_yaml, write_labels
+from frostbox.errors import SettingsError
+from frostbox.inputs import check_new_folder
+from frostbox.progress import Progress
+
+FORMATS = ("voc", "coco", "yolo")
+_YOLO_SPLITS = ("train", "val", "test")
+_UNSAFE = re.compile(r"[/\\\x00-\x1f:*?\"<>|]+")
+_LOST_FLAGS = {
+    "difficult": "difficult flag", "truncated": "truncated flag", "occluded": "occluded flag",
+    "crowd": "crowd flag", "pose": "pose", "area": "area",
+}  # fmt: skip
+
+
+@dataclass
+class Converted:
+    """What was written, and what could not be.
+
+    Attributes:
+        out: the folder. images, objects: how many of each split were written.
+        lost: what the new format does not hold, in words.
+    """
+
+    out: Path
+    images: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {
+            "out": str(self.out), "images": self.images, "objects": self.objects, "lost": self.lost
+        }  # fmt: skip
+
+
+def convert(
+    data: Any,
+    out: str | Path,
+    to: str,
+    *,
+    splits: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    copy: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Write a data set in another format.
+
+    Args:
+        data: as of `data.formats.recognise`. out: a new or empty folder.
+        to: "voc", "coco" or "yolo".
+        splits: which to write; None or "all" for those that the data set has (without lists that
+            only join others); train and val are made where YOLO needs them and there are none.
+        classes, rename: as of `data.formats.load`.
+        copy: whether to copy photos instead of linking them.
+
+    Raises:
+        SettingsError: an unknown format, a folder that is not empty or lies in the data set.
+        NotFoundError, DataError: as `data.formats.load`.
+    """
+    out = Path(out)
+    if to not in FORMATS:
+        raise SettingsError(f"--to is '{to}': choose one of {', '.join(FORMATS)}")
+    source = recognise(data)
+    check_new_folder(out, source.root, "as the second argument")
+    names = _wanted(source, splits, to)
+    sets = {name: load(source, name, classes, rename) for name in names}
+    labels = tuple(dict.fromkeys(name for one in sets.values() for name in one.classes))
+    sets = {name: _with_classes(one, labels) for name, one in sets.items()}
+    writer = _Writer(to, out, copy, Converted(out), progress or Progress())
+    writer.write(sets, labels)
+    return writer.done
+
+
+def _wanted(source: Source, splits: Sequence[str] | None, to: str) -> list[str]:
+    """The splits to write."""
+    if splits and list(splits) != ["all"]:
+        names = list(dict.fromkeys(splits))
+    else:
+        names = list(source.lists)
+        if {"train", "val"} & set(names):
+            names = [name for name in names if name != "trainval"]
+        if to == "yolo" and not set(names) & set(_YOLO_SPLITS) and source.base is not None:
+            names = list(source.splits[-2:])
+    if to == "yolo" and not set(names) <= set(_YOLO_SPLITS):
+        others = [name for name in names if name not in _YOLO_SPLITS]
+        raise SettingsError(
+            f"YOLO knows the splits train, val and test, not {', '.join(others)}: choose with "
+            "--split, repeated for more"
+        )
+    return names
+
+
+def _with_classes(dataset: DetectionSet, labels: tuple[str, ...]) -> DetectionSet:
+    """The same with the classes of all splits."""
+    numbers = {
+        number: None if old is None else labels.index(dataset.classes[old])
+        for number, old in dataset.categories.items()
+    }
+    return replace(dataset, classes=labels, categories=numbers)
+
+
+@dataclass
+class _Writer:
+    """Writes splits one after the other; names of photos and losses hold for all of them."""
+
+    to: str
+    out: Path
+    copy: bool
+    done: Converted
+    progress: Progress
+    stems: dict[tuple[Path | None, str], str] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    placed: set[Path] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def write(self, sets: Mapping[str, DetectionSet], labels: Sequence[str]) -> None:
+        """Write all splits and note what was lost."""
+        self.progress.start("converting", sum(map(len, sets.values())), "images")
+        one = next(iter(sets.values()))
+        for split, dataset in sets.items():
+            writable = self._expressible(dataset)
+            getattr(self, f"_{self.to}")(split, writable)
+            self.done.images[split] = len(writable)
+            self.done.objects[split] = sum(len(image.objects) for image in writable.images)
+        if self.to == "voc" and tuple(labels) != CLASSES:
+            (self.out / "classes.txt").write_text("".join(f"{n}\n" for n in labels), "utf-8")
+        if self.to == "yolo":
+            write_data_yaml(self.out / "data.yaml", labels, list(sets))
+        self.progress.stop()
+        self.done.lost = [
+            *dict.fromkeys(text for dataset in sets.values() for text in dataset.unread),
+            *(f"{what} of {number:,} objects" for what, number in self.counts.items() if number),
+            *self._lost_ids(one, sets.values()),
+        ]
+
+    def _lost_ids(self, one: DetectionSet, sets: Iterable[DetectionSet]) -> list[str]:
+        lost = []
+        changed = {old: new for (_, old), new in self.stems.items() if old != new}
+        if changed:
+            old, new = next(iter(changed.items()))
+            lost.append(f"names of {len(changed):,} images, such as {old!r}, now {new!r}")
+        numbered = [i for dataset in sets for i in dataset.images if i.number is not None]
+        if self.to != "coco" and (numbered or one.categories):
+            lost.append("ids of images and categories")
+        elif one.categories and category_ids(one) != sorted(one.label_numbers().values()):
+            lost.append("ids of categories: they are counted anew")
+        return lost
+
+    def _expressible(self, dataset: DetectionSet) -> DetectionSet:
+        """What the format can hold of a split; the rest is counted."""
+        images = []
+        if self.to == "yolo":
+            dataset = check_photo_sizes(dataset)  # says which photos EXIF turns
+        for image in dataset.images:
+            if self.to == "yolo" and image.photo is None:
+                self.counts["annotations without photo (YOLO has no sizes)"] += len(image.objects)
+                continue
+            objects = [self._object(obj) for obj in image.objects]
+            kept = replace(image, objects=tuple(obj for obj in objects if obj is not None))
+            images.append(upright(kept) if self.to == "yolo" else kept)
+        return dataset.subset(images)
+
+    def _object(self, obj: ObjectAnnotation) -> ObjectAnnotation | None:
+        xmin, ymin, xmax, ymax = obj.box
+        if self.to == "coco":
+            return obj
+        if self.to == "voc":
+            if xmax - xmin <= 1 or ymax - ymin <= 1:
+                self.counts["boxes (one pixel wide or high, which VOC cannot say)"] += 1
+                return None
+            self.counts["area"] += obj.area is not None
+            if obj.crowd:
+                self.counts["crowd flag (now difficult)"] += 1
+                obj = replace(obj, difficult=True)
+            return replace(obj, crowd=False, area=None)
+        if obj.crowd:
+            self.counts["boxes of crowds (YOLO would learn them as objects)"] += 1
+            return None
+        plain = ObjectAnnotation(obj.name, obj.box)
+        for name, words in _LOST_FLAGS.items():
+            self.counts[words] += getattr(obj, name) != getattr(plain, name)
+        return plain
+
+    def _stem(self, image: ImageAnnotation) -> str:
+        """A file name for the image, its own where that is possible; the same in every split."""
+        key = (image.photo, image.image_id)
+        if key not in self.stems:
+            wanted = _UNSAFE.sub("_", image.image_id).strip(" .") or "image"
+            stem, number = wanted, 2
+            while stem.lower() in self.taken:  # some file systems take a.jpg and A.jpg for one
+                stem, number = f"{wanted}-{number}", number + 1
+            self.taken.add(stem.lower())
+            self.stems[key] = stem
+        return self.stems[key]
+
+    def _place(self, image: ImageAnnotation, folder: Path) -> str:
+        """Put the photo into a folder; its name there."""
+        suffix = image.photo.suffix if image.photo is not None else ".jpg"
+        name = self._stem(image) + suffix
+        target = folder / name
+        if image.photo is not None and target not in self.placed:
+            place_photo(image.photo, target, copy=self.copy)
+            self.placed.add(target)
+        self.progress.advance()
+        return name
+
+    def _folder(self, name: str) -> Path:
+        folder = self.out / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _voc(self, split: str, dataset: DetectionSet) -> None:
+        photos, xml = self._folder("JPEGImages"), self._folder("Annotations")
+        ids = []
+        for image in dataset.images:
+            stem = self._stem(image)
+            name = self._place(image, photos)
+            photo = photos / name if image.photo is not None else None
+            write_voc_xml(xml / f"{stem}.xml", replace(image, image_id=stem, photo=photo))
+            ids.append(stem)
+        lists = self._folder("ImageSets/Main")
+        (lists / f"{split}.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+
+    def _coco(self, split: str, dataset: DetectionSet) -> None:
+        photos = self._folder("images")
+        names = [self._place(image, photos) for image in dataset.images]
+        path = self._folder("annotations") / f"instances_{split}.json"
+        write_coco(path, dataset, names)
+
+    def _yolo(self, split: str, dataset: DetectionSet) -> None:
+        photos, labels = self._folder(f"images/{split}"), self._folder(f"labels/{split}")
+        for image in dataset.images:
+            self._place(image, photos)
+            write_labels(labels / f"{self._stem(image)}.txt", image, dataset)
