@@ -153,7 +153,7 @@ class _Writer:
             write_data_yaml(self.out / "data.yaml", labels, list(sets))
         self.progress.stop()
         self.done.lost = [
-            *dict.fromkeys(text for dataset in sets.values() for text in dataset.unread),
+            *(f"{split}: {text}" for split, dataset in sets.items() for text in dataset.unread),
             *(f"{what} of {number:,} objects" for what, number in self.counts.items() if number),
             *self._lost_ids(one, sets.values()),
         ]

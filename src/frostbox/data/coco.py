@@ -32,6 +32,8 @@ from frostbox.errors import DataError, NotFoundError
 
 logger = logging.getLogger("frostbox")
 
+_DIGITS = 9  # decimals of a pixel that the sum of corner and size keeps
+
 
 def read_coco(path: str | Path, split: str | None = None, name: str | None = None) -> DetectionSet:
     """Read a COCO file; `parse` says what is kept and what is refused.
@@ -251,7 +253,7 @@ class _Reader:
                 faults.append(f"{where}: bbox is {bbox!r}, not [x, y, width, height]")
             else:
                 x, y, width, height = bbox
-                corners = (float(x), float(y), float(x + width), float(y + height))
+                corners = (float(x), float(y), _far(x, width), _far(y, height))
                 box = check.fit(corners, self.sizes[image], partial("{}: bbox".format, where))
                 if box is not None:
                     found[image].append(_object(entry, names[category], box))
@@ -263,6 +265,11 @@ class _Reader:
             )  # fmt: skip
         check.close()
         return found
+
+
+def _far(low: float, size: float) -> float:
+    """The other corner, without the last binary digits of a sum."""
+    return round(float(low + size), _DIGITS)
 
 
 def _object(entry: Mapping[str, Any], name: str, box: Box) -> ObjectAnnotation:
@@ -372,9 +379,9 @@ def xywh(box: Box) -> list[float]:
 
 def _size(low: float, high: float) -> float:
     exact = high - low
-    near = (exact, math.nextafter(exact, math.inf), math.nextafter(exact, 0.0))
-    for size in (*(round(exact, digits) for digits in range(13)), *near):
-        if low + size == high:
+    for digits in range(_DIGITS + 1):
+        size = round(exact, digits)
+        if round(low + size, _DIGITS) == high:
             return _short(size)
     return exact
 
