@@ -37,6 +37,14 @@ def voc_year(name: str) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for what frostbox keeps of a user's data."""
+    home = tmp_path / "frostbox-data"
+    monkeypatch.setenv("FROSTBOX_DATA", str(home))
+    return home
+
+
 @pytest.fixture(scope="session")
 def voc2007() -> Path:
     """The folder of the real VOC2007."""

@@ -72,7 +72,8 @@ def stratified(
     """Share images out so that each class, and images without objects, are split alike.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011), by objects: the rarest class
-    that is left comes first, and each of its images goes where most of that class is wanted.
+    that is left comes first, and each of its images goes where most of that class is wanted,
+    relative to the share of that side.
 
     Args:
         images: all of them. share: of objects that goes to "val", in (0, 1).
@@ -88,6 +89,10 @@ def stratified(
     totals: Counter[str] = sum(content.values(), Counter())
     wanted = {side: {name: part * totals[name] for name in totals} for side, part in shares.items()}
     room = {side: part * len(images) for side, part in shares.items()}
+
+    def need(side: str, name: str) -> tuple[float, float]:
+        # Relative to its share: so val gets one of two images of a class, and can measure it.
+        return wanted[side][name] / shares[side], room[side] / shares[side]
 
     def put(image_id: str, side: str) -> None:
         sides[image_id] = side
@@ -107,7 +112,7 @@ def stratified(
         # Images full of the class first: the small ones then even out what is left.
         for image_id in sorted(with_class[name], key=lambda i: -content[i][name]):
             if image_id not in sides:
-                put(image_id, max(shares, key=lambda s: (wanted[s][name], room[s])))
+                put(image_id, max(shares, key=lambda side: need(side, name)))
     _fill(sides, order, fixed or {})
     return sides
 
@@ -152,7 +157,7 @@ def _write(path: Path, whole: DetectionSet, sides: Mapping[str, str]) -> None:
         "list": whole.split,
         "seed": SEED,
         "val_share": VAL_SHARE,
-        "splits": {name: [i for i, side in sides.items() if side == name] for name in MADE},
+        "splits": {n: sorted(i for i, side in sides.items() if side == n) for n in MADE},
     }
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")

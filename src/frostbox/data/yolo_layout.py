@@ -192,6 +192,10 @@ def _yaml_names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
         names = {k: f"class_{k}" for k in range(int(str(count)))}
     else:
         raise DataError(f"{path}: names is {found!r}; write the list of class names.")
+    values = found.values() if isinstance(found, dict) else found or ()
+    odd = [value for value in values if not isinstance(value, str) or not value.strip()]
+    if odd:
+        raise DataError(f"{path}: names has {odd[0]!r}, which is no name; write text.")
     check_names(names.values(), f"{path}: names")
     if count is not None and str(count) != str(len(names)):
         raise DataError(f"{path}: nc is {count} and names has {len(names)}; mend one of the two.")
