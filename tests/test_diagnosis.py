@@ -80,20 +80,20 @@ def test_the_brief_check_stops_with_the_first_fault_and_the_count(tiny_voc: Tiny
     bad = {"i01": [xml_object("dog", (30, 31, 10, 39))], "i09": [xml_object("dog", (2, 2, 99, 9))]}
     root = _set(tiny_voc, bad)
     with pytest.raises(DataError) as caught:
-        check_before_training(root, ["train", "val"], None, Console(file=io.StringIO()))
+        check_before_training(root, ["train", "val"], (), Console(file=io.StringIO()))
     message = str(caught.value)
     assert message.startswith(f"{root / 'Annotations' / 'i01.xml'}: object 3 (dog): bndbox is (30,")
     assert "2 faults stop the training; `frostbox doctor" in message
     with pytest.raises(DataError) as caught:
-        check_before_training(root, ["train"], None, Console(file=io.StringIO()))
+        check_before_training(root, ["train"], (), Console(file=io.StringIO()))
     assert "faults" not in str(caught.value)
 
 
 def test_the_brief_check_says_what_spoils_and_goes_on(tiny_voc: TinyVoc) -> None:
     root = _set(tiny_voc, {f"i{k:02d}": [xml_object("dog", (5, 6, 30, 35))] for k in range(3)})
     stream = io.StringIO()
-    check_before_training(root, ["train", "val"], None, Console(file=stream, width=80))
+    check_before_training(root, ["train", "val"], (), Console(file=stream, width=80))
     assert "warning: the same box twice (3 times):" in stream.getvalue()
     quiet = io.StringIO()
-    check_before_training(root, ["val"], None, Console(file=quiet))
+    check_before_training(root, ["val"], (), Console(file=quiet))
     assert quiet.getvalue() == ""

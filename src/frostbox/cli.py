@@ -104,7 +104,8 @@ def explore(
         for path in reporting.write_explore(dataset, numbers, out):
             say(f"written {path}")
     if report is not None:
-        found = diagnosis.examined(source, split, (*dataset.classes, *parse_renames(rename)))
+        also = tuple(parse_renames(rename)) if classes is None else None
+        found = diagnosis.examined(source, split, also)
         say(f"written {reporting.write_explore_page(dataset, numbers, found, report)}")
     write_json(numbers, json_file)
 

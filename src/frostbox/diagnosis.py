@@ -87,7 +87,7 @@ def run_doctor(
     return after.healthy, result
 
 
-def examined(source: Source, split: str, also: Sequence[str]) -> Report | None:
+def examined(source: Source, split: str, also: Sequence[str] | None) -> Report | None:
     """What the doctor finds in a list, photos included; None where it cannot look."""
     if len(source.voc) != 1 or split not in source.lists:
         return None
@@ -106,7 +106,7 @@ def check_before_training(
 
     Args:
         data: as of `data.formats.recognise`. splits: those that training reads.
-        also: class names that may occur besides those that the data set shows.
+        also: class names that may occur besides those that the data set shows; None for any.
 
     Raises:
         DataError: something breaks training; the first such finding, and how many there are.
@@ -118,10 +118,12 @@ def check_before_training(
         lists = source.lists if len(source.voc) == 1 else voc.splits(root)
         known = [split for split in wanted if split is not None and split in lists]
         if known:
-            _check_voc(root, known, also or (), console)
+            _check_voc(root, known, also, console)
 
 
-def _check_voc(root: Path, splits: Sequence[str], also: Sequence[str], console: Console) -> None:
+def _check_voc(
+    root: Path, splits: Sequence[str], also: Sequence[str] | None, console: Console
+) -> None:
     report = examine(root, splits, also=also, photos=False)
     breaking = report.of("breaks")
     if breaking:

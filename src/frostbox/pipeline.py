@@ -181,7 +181,7 @@ def _read(
     """The images to learn from, and those that choose the best weights."""
     source = recognise(data)
     val = None if settings.val_split == "none" else settings.val_split
-    names = (*(settings.classes or ()), *settings.rename)
+    names = tuple(settings.rename) if settings.classes is None else None
     check_before_training(source, [settings.train_split, *([val] if val else [])], names, console)
     found = load_training(
         source, settings.train_split, val, settings.classes, settings.rename, absent=absent

@@ -44,6 +44,11 @@ def test_every_class_is_split_alike_and_so_are_empty_images() -> None:
     assert sum(not image.objects for image in in_val) == pytest.approx(0.2 * empty, abs=1)
 
 
+def test_a_class_with_two_images_is_in_both() -> None:
+    sides = stratified([*MIXED, _image("x", "lone"), _image("y", "lone")], 0.2, 0)
+    assert {sides["x"], sides["y"]} == {"train", "val"}
+
+
 def test_the_order_of_the_list_does_not_matter_and_the_seed_does() -> None:
     assert stratified(MIXED, 0.2, 0) == stratified(MIXED[::-1], 0.2, 0)
     assert stratified(MIXED, 0.2, 0) != stratified(MIXED, 0.2, 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import hotcoco
 import pytest
 from hypothesis import given
+from PIL import Image
 
 from frostbox.data.annotations import DetectionSet, ObjectAnnotation
 from frostbox.data.yolo import read_yolo, write_data_yaml, write_labels
@@ -156,7 +157,7 @@ def test_faulty_yaml(tmp_path: Path, yaml: str, message: str) -> None:
 
 def test_yaml_that_would_run_code_is_text(tmp_path: Path) -> None:
     root = _set(tmp_path, "", "train: images/train\nnames: [!!python/object/apply:os.getcwd []]\n")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"names has \[\], which is no name"):
         _read(root)
 
 
@@ -267,7 +268,9 @@ def test_what_is_written_reads_back(
     root = tmp_path_factory.mktemp("yolo")
     (root / "labels/train").mkdir(parents=True)
     for number, image in enumerate(dataset.images):
-        photo(root / f"images/train/{number}.png", (image.width, image.height))
+        path = root / f"images/train/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("1", (image.width, image.height)).save(path)
         write_labels(root / f"labels/train/{number}.txt", image, dataset)
     write_data_yaml(root / "data.yaml", dataset.classes, ["train"])
     back = _read(root)

@@ -18,7 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -53,14 +53,11 @@ def read_coco(path: str | Path, split: str | None = None, name: str | None = Non
     path = Path(path).expanduser()
     if not path.is_file():
         raise NotFoundError(f"{path} does not exist; give a COCO JSON file.")
-    found = path.stat()
-    dataset = _read(path, found.st_mtime_ns, found.st_size, split or split_of(path))
+    dataset = _read(path, split or split_of(path))
     return dataset if name is None else replace(dataset, name=name)
 
 
-# A training reads each file twice, to check and to learn; parsing COCO's own takes a minute.
-@lru_cache(maxsize=2)
-def _read(path: Path, changed: int, size: int, split: str) -> DetectionSet:
+def _read(path: Path, split: str) -> DetectionSet:
     unread: Counter[str] = Counter()
 
     def light(entry: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ KNOWN = (
 )
 _NAMED_LISTS = ("train", "val", "trainval", "test")
 
-Read = Callable[[str, Sequence[str]], DetectionSet]
+Also = Sequence[str] | None
+Read = Callable[[str, Also], DetectionSet]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Source:
         root: its folder.
         lists: the splits that the data set itself has, each with where it stands.
         read: reads one of them; its second argument are class names that may occur besides those
-            that the data set declares.
+            that the data set declares, None for any.
         voc: what the doctor takes as DATA, a VOC folder or one above; empty for other formats.
     """
 
@@ -139,7 +140,7 @@ def load(
         DataError: annotations that cannot be used, or no photo where photos are required.
     """
     source = recognise(data)
-    also = (*(classes or ()), *(rename or ()))
+    also = _also(classes, rename)
     if split in source.lists:
         found = source.read(split, also)
     elif split in source.splits:
@@ -172,7 +173,7 @@ def load_training(
         DataError: an object of val whose class train does not name, and no `classes` are given.
     """
     source = recognise(data)
-    also = (*(classes or ()), *(rename or ()))
+    also = _also(classes, rename)
     if val == "val" and val not in source.lists and train not in splitting.MADE[1:]:
         if source.base == train:
             # Only where a val is wanted: `--val-split none` learns from the whole list.
@@ -206,7 +207,12 @@ def _report_overlap(learn: DetectionSet, held: DetectionSet) -> None:
         )  # fmt: skip
 
 
-def _made(source: Source, also: Sequence[str]) -> dict[str, DetectionSet]:
+def _also(classes: Sequence[str] | None, rename: Mapping[str, str] | None) -> Also:
+    """Names that may occur: any, where it is said what to keep; else those that are changed."""
+    return tuple(rename or ()) if classes is None else None
+
+
+def _made(source: Source, also: Also) -> dict[str, DetectionSet]:
     base = str(source.base)
     made = splitting.made_splits(source.read(base, also))
     counts = ", ".join(f"{len(part):,} {name}" for name, part in made.items())
@@ -328,7 +334,7 @@ def _by_split(parts: Mapping[str, Source]) -> Source:
     chosen = {name: _one_list(name, source) for name, source in parts.items()}
     first = next(iter(parts.values()))
 
-    def read(split: str, also: Sequence[str]) -> DetectionSet:
+    def read(split: str, also: Also) -> DetectionSet:
         return replace(parts[split].read(chosen[split], also), split=split)
 
     lists = {name: source.lists[chosen[name]] for name, source in parts.items()}
@@ -357,7 +363,7 @@ def _joined(name: str, parts: Sequence[Source]) -> Source:
             where = [p.lists[split] for p in parts if split in p.lists]
             lists[split] = " + ".join(where)
 
-    def read(split: str, also: Sequence[str]) -> DetectionSet:
+    def read(split: str, also: Also) -> DetectionSet:
         sets = [part.read(split, also) for part in parts if split in part.lists]
         first = sets[0]
         names = tuple(dict.fromkeys(n for part in sets for n in part.classes))

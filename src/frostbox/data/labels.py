@@ -104,8 +104,8 @@ def _subset(dataset: DetectionSet, classes: Sequence[str], absent: Collection[st
             _check(name, known, dataset, "--classes")
     if known and not known & set(names):
         raise SettingsError(
-            f"{dataset.root} has none of the classes {_listed(names)}: it has {_listed(sorted(known))}; "
-            "change names with --map OLD=NEW"
+            f"{dataset.root} has none of the classes {_listed(names)}: it has "
+            f"{_listed(sorted(known))}; change names with --map OLD=NEW"
         )
     left_out: Counter[str] = Counter()
     images = []

@@ -81,7 +81,7 @@ def read_voc(
     data: str | Path,
     split: str,
     classes: Sequence[str] | None = None,
-    also: Sequence[str] = (),
+    also: Sequence[str] | None = (),
 ) -> DetectionSet:
     """Read the annotations of a split of a data set in VOC layout.
 
@@ -98,7 +98,7 @@ def read_voc(
         data: the VOC folder, its VOCdevkit, or the parent of that.
         split: name of the list, such as "train".
         classes: class names in label order.
-        also: names that may occur besides those found; behind them in label order.
+        also: names that may occur besides those found, None for any; behind them in label order.
 
     Raises:
         NotFoundError: no such folder or list.
@@ -195,7 +195,7 @@ class XmlReader:
         known: Sequence[str],
         folders: Sequence[Path],
         classes: Sequence[str] | None,
-        also: Sequence[str],
+        also: Sequence[str] | None,
     ) -> DetectionSet:
         """A split as `read_voc` gives it.
 
@@ -207,19 +207,22 @@ class XmlReader:
         if classes is not None:
             names, origin = check_names(classes, "--classes"), "the names that were given"
         else:
-            names, origin = self._own_names(root, split, listed, known, folders, bool(also))
-        _check_classes(records, (*names, *also), origin)
+            fallback = also is None or bool(also)
+            names, origin = self._own_names(root, split, listed, known, folders, fallback)
+        if also is not None:
+            _check_classes(records, (*names, *also), origin)
         if self.zero_based:
             logger.warning(
                 "%s boxes have xmin or ymin 0, where VOC counts from 1; taken as 1: %s",
                 len(self.zero_based), _some(self.zero_based),
             )  # fmt: skip
-        occurring = {obj.name for record in records for obj in record.objects}
+        occurring = sorted({obj.name for record in records for obj in record.objects})
+        more = occurring if also is None else [name for name in also if name in occurring]
         return DetectionSet(
             name=root.resolve().name,
             root=root,
             split=split,
-            classes=tuple(dict.fromkeys([*names, *(name for name in also if name in occurring)])),
+            classes=tuple(dict.fromkeys([*names, *more])),
             classes_from=origin,
             images=tuple(records),
             unread=(f"parts and actions of {self.parts:,} objects",) if self.parts else (),

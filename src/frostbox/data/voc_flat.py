@@ -51,7 +51,7 @@ def find_flat(data: Path) -> FlatVoc | None:
     return None
 
 
-def read_flat(flat: FlatVoc, split: str, also: Sequence[str] = ()) -> DetectionSet:
+def read_flat(flat: FlatVoc, split: str, also: Sequence[str] | None = ()) -> DetectionSet:
     """Read a split, photos by name; class names are found as `voc.read_voc` finds them.
 
     Raises:

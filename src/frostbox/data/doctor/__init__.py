@@ -46,7 +46,7 @@ def diagnose(
     splits: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     *,
-    also: Sequence[str] = (),
+    also: Sequence[str] | None = (),
     photos: bool = True,
     size: tuple[int, int] = (224, 224),
     stride: int = 32,
@@ -59,7 +59,7 @@ def diagnose(
         data: the VOC folder, its VOCdevkit, or the parent of that.
         splits: names of the lists to examine, the training list first; None for all.
         classes: class names in label order; None takes classes.txt, else what the set shows.
-        also: names that may occur besides.
+        also: names that may occur besides; None for any.
         photos: whether to decode the photos; without, annotations and lists alone are checked.
         size: (width, height) of the network's input in pixels.
         stride: of the finest feature map in pixels.

@@ -55,7 +55,7 @@ def study(found: Survey) -> Names:
     meant: dict[str, tuple[Suspicion, str]] = {}
     sure = set()
     for name in sorted(counts):
-        if name in known or name in found.also:
+        if name in known or found.also is None or name in found.also:
             continue
         commoner = [n for n in counts if (counts[n], n) > (counts[name], name)]
         others = list(found.declared or dict.fromkeys([*known, *commoner]))
@@ -153,6 +153,8 @@ def _imbalance(found: Survey, split: str, counts: Counter[str]) -> Iterator[Find
 
 def _accepted(found: Survey) -> tuple[frozenset[str] | None, str]:
     """The names that `voc.read_voc` would give to every split, and from where."""
+    if found.also is None:
+        return None, ""
     if found.declared is not None:
         return found.also.union(found.declared), found.declared_in
     if found.names_from is not None:

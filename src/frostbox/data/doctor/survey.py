@@ -89,7 +89,7 @@ class Survey:
         named: the names of the objects of that list.
         unlisted: ids with XML that no list names; empty unless all lists were examined.
         loose_photos: photos without XML.
-        also: names that may occur besides those that training would take.
+        also: names that may occur besides those that training would take; None for any.
         findings: the faults of reading.
     """
 
@@ -103,7 +103,7 @@ class Survey:
     named: frozenset[str]
     unlisted: tuple[str, ...]
     loose_photos: tuple[Path, ...]
-    also: frozenset[str]
+    also: frozenset[str] | None
     findings: tuple[Finding, ...]
 
     def list_file(self, split: str) -> Path:
@@ -126,7 +126,7 @@ def survey(
     data: str | Path,
     chosen: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
-    also: Sequence[str] = (),
+    also: Sequence[str] | None = (),
 ) -> Survey:
     """Read the lists and the XML of every listed image.
 
@@ -134,7 +134,8 @@ def survey(
         data: the VOC folder, its VOCdevkit, or the parent of that.
         chosen: names of the lists to examine, the training list first; None for all.
         classes: class names in label order; None looks for a classes.txt.
-        also: names that may occur besides, because training leaves them out or changes them.
+        also: names that may occur besides, because training leaves them out or changes them; None
+            for any.
 
     Raises:
         NotFoundError: no such folder, or no list of a chosen name.
@@ -187,7 +188,7 @@ def survey(
         named=named,
         unlisted=tuple(sorted(unlisted)),
         loose_photos=tuple(sorted(loose)),
-        also=frozenset(also),
+        also=None if also is None else frozenset(also),
         findings=tuple(reader.findings),
     )
 
