@@ -86,7 +86,9 @@ def convert(
     if to not in FORMATS:
         raise SettingsError(f"--to is '{to}': choose one of {', '.join(FORMATS)}")
     source = recognise(data)
-    check_new_folder(out, source.root, "as the second argument")
+    # Beside a file that was given there may be a folder of results; in a data folder there may not.
+    given = isinstance(data, (str, Path)) and Path(data).is_file()
+    check_new_folder(out, Path(data) if given else source.root, "as the second argument")
     names = _wanted(source, splits, to)
     sets = {name: load(source, name, classes, rename) for name in names}
     labels = tuple(dict.fromkeys(name for one in sets.values() for name in one.classes))

@@ -21,6 +21,7 @@ from frostbox.data.coco import read_coco
 from frostbox.data.coco_layout import find_files, is_coco, siblings
 from frostbox.data.labels import aligned, choose
 from frostbox.data.photo_names import report_missing
+from frostbox.data.split_names import by_split
 from frostbox.data.voc_flat import FlatVoc, find_flat, read_flat
 from frostbox.data.voc_layout import find_voc, is_voc
 from frostbox.data.yolo import read_yolo
@@ -322,7 +323,7 @@ def _of_object(data: Any) -> Source:
             lambda split, also: tables.read_coco_detection(data, split),
         )  # fmt: skip
     if isinstance(data, Mapping) and data:
-        return _by_split({str(name): recognise(value) for name, value in data.items()})
+        return _by_split(by_split({str(k): recognise(value) for k, value in data.items()}))
     raise NotFoundError(
         f"a {type(data).__name__} is no data set; give a folder, a file, a datasets.Dataset, a "
         "torchvision CocoDetection, a DetectionSet, or a mapping from split to one of these."

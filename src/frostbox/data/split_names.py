@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trainval": "trainval", "val": "val", "valid": "val",
@@ -20,3 +24,9 @@ def word_in(name: str) -> str | None:
     """The split that a name speaks of; None when it speaks of none or of several."""
     words = {SPLIT_WORDS[token] for token in tokens(name) if token in SPLIT_WORDS}
     return words.pop() if len(words) == 1 else None
+
+
+def by_split(named: Mapping[str, T]) -> dict[str, T]:
+    """The same under the usual names ("val" for "validation"), where these do not collide."""
+    usual = [word_in(name) or name for name in named]
+    return dict(zip(usual if len(set(usual)) == len(usual) else named, named.values(), strict=True))

@@ -27,7 +27,7 @@ from frostbox.data.coco import parse
 from frostbox.data.home import data_home
 from frostbox.data.photo_names import PhotoFinder, image_ids
 from frostbox.data.photos import image_size
-from frostbox.data.split_names import word_in
+from frostbox.data.split_names import by_split, word_in
 from frostbox.data.voc_layout import check_names
 from frostbox.errors import DataError, NotFoundError, SettingsError
 
@@ -60,7 +60,7 @@ def is_saved(folder: Path) -> bool:
 def open_saved(folder: Path) -> dict[str, Any]:
     """The tables of such a folder by split."""
     found = _datasets().load_from_disk(str(folder))
-    return dict(found) if isinstance(found, Mapping) else {split_of(found): found}
+    return by_split(found) if isinstance(found, Mapping) else {split_of(found): found}
 
 
 def parquet_files(folder: Path) -> list[Path]:
