@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -208,3 +209,39 @@ def test_a_file_that_is_no_text(tmp_path, data):
     path.write_bytes(b"\xff\xfe[\x00]\x00")
     with pytest.raises(DataError, match="is not JSON"):
         read_predictions(path, data)
+
+
+# A data set with ids of its own, as COCO has
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    """Images 7 and 9, categories 18 (a), 3 (b) and 90, which was left out."""
+    plain = dataset({"first": [("a", BOX)], "second": []})
+    images = [replace(i, number=n) for i, n in zip(plain.images, (7, 9), strict=True)]
+    return replace(plain.subset(images), categories={18: 0, 3: 1, 90: None})
+
+
+def test_ids_are_the_data_sets_own(file, numbered, caplog):
+    entries = [
+        {"image_id": 7, "category_id": 18, "bbox": XYWH, "score": 0.5},
+        {"image_id": 9, "category_id": 3, "bbox": XYWH, "score": 0.25},
+        {"image_id": 9, "category_id": 90, "bbox": XYWH, "score": 0.75},
+        {"image_id": 8, "category_id": 3, "bbox": XYWH, "score": 0.75},
+    ]
+    with caplog.at_level(logging.WARNING, "frostbox"):
+        read, outside = read_predictions(file(entries), numbered)
+    assert outside == 1
+    assert [found.labels.tolist() for found in read.found] == [[0], [1]]
+    assert "1 detections are of classes that are left out" in caplog.text
+    with pytest.raises(DataError, match="category_id is 1, which the data set does not have"):
+        read_predictions(file([{**entries[0], "category_id": 1}]), numbered)
+
+
+def test_own_ids_are_written(tmp_path, numbered):
+    found = predictions(numbered, {"first": [("b", BOX, 0.75)]})
+    path = write_predictions(found, tmp_path / "p.json", numbered)
+    (entry,) = json.loads(path.read_text())
+    assert (entry["image_id"], entry["category_id"], entry["category_name"]) == (7, 3, "b")
+    read, outside = read_predictions(path, numbered)
+    assert (outside, read.found[0].labels.tolist()) == (0, [1])

@@ -117,11 +117,14 @@ def test_formats_without_splits_get_some(
     assert f"flat/*.xml, val of a made split: {len(val)} images" in source.seen(val)
 
 
-def test_a_list_of_its_own_stays_whole_unless_val_has_to_come_from_it(tiny_voc: TinyVoc) -> None:
+def test_a_list_of_its_own_stays_whole_unless_val_has_to_come_from_it(
+    tiny_voc: TinyVoc, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tiny_voc(splits={"train": ["a", "b", "c", "d"]})
     assert len(load(root, "train")) == 4
     learn, none = load_training(root, "train", None)
     assert (len(learn), none) == (4, None)
+    assert "figures on a val that is made of it would be too good" in caplog.text
     learn, held = load_training(root, "train", "val")
     assert held is not None
     assert len(learn) + len(held) == 4
@@ -236,7 +239,7 @@ def test_voc_without_lists_and_with_photos_elsewhere(tiny_voc: TinyVoc) -> None:
     shutil.rmtree(root / "ImageSets")
     assert len(load(root, "all").photos) == 4
     (root / "JPEGImages").rename(root / "images")
-    (root / "Annotations").rename(root / "annotations")
+    (root / "Annotations").rename(root / "labels")
     assert boxes(load(root, "all"))["b"] == [("person", (9, 9, 50, 30))]
 
 

@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
-from frostbox.data.voc import CLASSES, load
+from frostbox.data.formats import load
+from frostbox.data.voc import CLASSES
 
 if TYPE_CHECKING:
     from frostbox.data.datasets import make_trainval_dataset

@@ -191,6 +191,11 @@ def load_training(
             )
     learn = load(source, train, classes, rename, absent=absent, require_photos=True)
     if val is None:
+        if source.base == train:
+            logger.warning(
+                "all of %r is learned from: figures on a val that is made of it would be too good",
+                train,
+            )  # fmt: skip
         return learn, None
     held = load(source, val, classes, rename, absent=absent, require_photos=True)
     if not source.voc:  # the doctor says it of VOC

@@ -269,7 +269,7 @@ def _from_folders(data: Path) -> YoloFolder | None:
     named_in = next((data / name for name in _NAME_FILES if (data / name).is_file()), None)
     images = data / "images"
     splits: dict[str, tuple[Path, ...]] = {}
-    if images.is_dir() and (data / "labels").is_dir():
+    if images.is_dir() and _has_text(data / "labels"):
         parts = {child.name: child for child in sorted(images.iterdir()) if child.is_dir()}
         splits = {
             SPLIT_WORDS[n.lower()]: (p,) for n, p in parts.items() if n.lower() in SPLIT_WORDS
@@ -277,7 +277,7 @@ def _from_folders(data: Path) -> YoloFolder | None:
         splits = splits or {"all": (images,)}
     else:
         for child in sorted(child for child in data.iterdir() if child.is_dir()):
-            if child.name.lower() in SPLIT_WORDS and (child / "labels").is_dir():
+            if child.name.lower() in SPLIT_WORDS and _has_text(child / "labels"):
                 splits[SPLIT_WORDS[child.name.lower()]] = (child / "images",)
         if not splits and _has_pairs(data):
             splits = {"all": (data,)}
@@ -289,6 +289,11 @@ def _from_folders(data: Path) -> YoloFolder | None:
             "classes.txt with one name a line, or a data.yaml."
         )
     return YoloFolder(data, named_in, dict(enumerate(read_names(named_in))), splits)
+
+
+def _has_text(folder: Path) -> bool:
+    """Whether a folder holds label files, and not XML."""
+    return next(folder.rglob("*.txt"), None) is not None
 
 
 def _has_pairs(folder: Path) -> bool:
