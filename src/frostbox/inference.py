@@ -62,7 +62,8 @@ def judge(
         strict: a broken photo is an error, not left out and counted.
     """
     detector = _opened(model, nms, score, device)
-    return _judged(model, detector, data, split, classes, rename, strict, console)
+    dataset = _truth(data, split, classes, rename, [detector])
+    return _judged(model, detector, dataset, strict, console)
 
 
 def _opened(
@@ -84,30 +85,39 @@ def _opened(
     return None
 
 
-def _judged(
-    model: str | Path,
-    detector: Detector | None,
+def _truth(
     data: Any,
     split: str,
     classes: tuple[str, ...] | None,
     rename: Mapping[str, str] | None,
+    detectors: Sequence[Detector | None],
+) -> DetectionSet:
+    """The split with the classes and names that the detectors know, or else those given."""
+    known = [detector.settings for detector in detectors if detector is not None]
+    if known and classes not in (None, known[0].classes):
+        names = ", ".join(known[0].classes)
+        raise SettingsError(f"the model knows the classes {names}: leave --classes out")
+    own = known[0].classes if known else ()
+    learned = {old: new for settings in known for old, new in settings.rename.items()}
+    typed = rename or {}
+    # Other data may lack what a detector knows; a renaming that was typed must hit something.
+    dataset = load(
+        data, split, own or classes, {**learned, **typed},
+        absent={*own, *learned} - set(typed), require_photos=bool(known),
+    )  # fmt: skip
+    return check_photo_sizes(dataset)
+
+
+def _judged(
+    model: str | Path,
+    detector: Detector | None,
+    dataset: DetectionSet,
     strict: bool,
     console: Console | None,
 ) -> Judged:
     if detector is None:
-        dataset = check_photo_sizes(load(data, split, classes, rename))
         predictions, outside = read_predictions(Path(model), dataset)
         return Judged(predictions, dataset, None, outside)
-    own = detector.settings.classes
-    if classes is not None and classes != own:
-        raise SettingsError(f"{model} knows the classes {', '.join(own)}: leave --classes out")
-    learned = detector.settings.rename
-    # Other data may lack what the detector knows; a renaming that was typed must hit something.
-    dataset = load(
-        data, split, own, {**learned, **(rename or {})},
-        absent={*own, *learned} - set(rename or ()), require_photos=True,
-    )  # fmt: skip
-    dataset = check_photo_sizes(dataset)
     progress = Progress(console or Console(stderr=True))
     predictions = evaluation.predict_photos(detector, dataset, progress, strict=strict)
     return Judged(predictions, dataset, detector)
@@ -197,10 +207,10 @@ def compare(
             f"{a} knows the classes {', '.join(known[0])} and {b} {', '.join(known[1])}: only "
             "detectors of the same classes in the same order can be compared"
         )
-    names = known[0] if known and classes is None else classes
+    dataset = _truth(data, split, classes, rename, detectors)
     models = list(zip((a, b), detectors, strict=True))
     judged = [
-        _judged(model, detector, data, split, names, rename, strict, console)
+        _judged(model, detector, dataset, strict, console)
         for model, detector in (models[:1] if str(a) == str(b) else models)
     ]
     left, right = judged[0], judged[-1]

@@ -65,6 +65,10 @@ def test_misspelt_names_are_refused_with_a_hint() -> None:
         choose(_set("cat"), ["cat", "cat"])
 
 
+def test_a_set_without_any_name_takes_those_that_are_given() -> None:
+    assert choose(_set(classes=()), ["bus"]).classes == ("bus",)
+
+
 def test_names_that_may_be_absent() -> None:
     chosen = choose(_set("cat"), ["bus", "cat"], {"lorry": "bus"}, absent={"bus", "lorry"})
     assert chosen.classes == ("bus", "cat")

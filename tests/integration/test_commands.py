@@ -206,7 +206,7 @@ def test_explore_writes_a_page(shapes_voc, frostbox, tmp_path):
         (["train", "{data}", "--set", "colour=1"], "unknown setting 'colour'"),
         (["train", "{data}", "--set", "colour"], "give NAME=VALUE"),
         (["train", "{data}", "--backbone", "resnet17"], "unknown backbone 'resnet17'"),
-        (["train", "{data}", "--classes", "red,green"], "blue"),
+        (["train", "{data}", "--classes", "red,gren"], "did you mean 'green'?"),
         (["train", "{data}", "--config", "{missing}"], "give the settings.json"),
         (["explore", "{missing}"], "does not exist"),
         (["extract", "{data}", "--out", "{tmp}/c", "--views", "17"], "views is 17"),

@@ -87,6 +87,10 @@ def test_classes_and_map_hold_for_evaluation_too(written, frostbox, tmp_path):
     found = json.loads(frostbox("evaluate", run, written / "yolo", "--json", "-").out)
     assert set(found["ap50_per_class"]) == {"cold"}
     assert found["objects_per_class"]["cold"] > 0
+    saved = tmp_path / "found.json"
+    assert frostbox("evaluate", run, written / "yolo", "--save-predictions", saved).status == 0
+    judged = frostbox("compare", run, saved, written / "yolo", "--bootstrap", 20, "--json", "-")
+    assert json.loads(judged.out)["ap50"]["mean"]["difference"] == pytest.approx(0, abs=1e-6)
     again = frostbox("train", written / "yolo", "--config", run / "settings.json", *cache,
                      "--out", tmp_path / "again")  # fmt: skip
     assert again.status == 0, again.err

@@ -143,7 +143,7 @@ def _known(dataset: DetectionSet) -> set[str]:
 
 def _check(name: str, known: Iterable[str], dataset: DetectionSet, option: str) -> None:
     names = sorted(known)
-    if name not in names:
+    if names and name not in names:  # a data set without any object shows no name
         raise SettingsError(
             f"{option} names {name!r}, and {dataset.root} has no class of that name: "
             f"{_hint(name, names)}it has {_listed(names)}"
