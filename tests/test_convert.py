@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,7 +19,7 @@ from frostbox.data.formats import load, recognise
 from frostbox.data.photos import check_photo_sizes, upright
 from frostbox.errors import SettingsError
 from tests.conftest import TinyVoc, xml_annotation
-from tests.data.sets import coco_image, coco_object, photo, sets, write_coco_file
+from tests.data.sets import coco_image, coco_object, named_set, photo, sets, write_coco_file
 
 Content = list[tuple[tuple[int, int], tuple[ObjectAnnotation, ...]]]
 
@@ -37,8 +38,19 @@ def _with_photos(dataset: DetectionSet, folder: Path) -> DetectionSet:
     return replace(dataset, root=folder, images=tuple(images))
 
 
+def _is_odd(image_id: str) -> bool:
+    """Whether it is no name of a file, or no line of a list."""
+    return (
+        bool(set(image_id) & set(':*?"<>|'))
+        or any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in image_id)
+        or image_id != image_id.strip().strip(".")
+    )
+
+
 @settings(max_examples=25)
 @given(dataset=sets(), to=st.sampled_from(["voc", "coco"]))
+@example(dataset=named_set("0\xa0", "a\u2028b", " \x85."), to="voc")
+@example(dataset=named_set("0\xa0", "a\u2028b", " \x85."), to="coco")
 def test_voc_and_coco_give_everything_back(
     dataset: DetectionSet, to: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -46,7 +58,7 @@ def test_voc_and_coco_give_everything_back(
     (parent / "photos").mkdir()
     source = _with_photos(dataset, parent / "photos")
     done = convert(source, parent / "first", to)
-    odd = any(set(image.image_id) & set(':*?"<>|') for image in source.images)
+    odd = any(_is_odd(image.image_id) for image in source.images)
     assert [text.split(",")[0].split(" of ")[0] for text in done.lost] == ["names"] * odd
     first = load(parent / "first", "train")
     assert (first.classes, _content(first)) == (source.classes, _content(source))
@@ -60,6 +72,7 @@ def test_voc_and_coco_give_everything_back(
 
 @settings(max_examples=15)
 @given(dataset=sets())
+@example(dataset=named_set("0\xa0", "a\u2028b", " \x85."))
 def test_yolo_gives_the_boxes_back_and_lists_the_flags(
     dataset: DetectionSet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -29,7 +29,9 @@ from frostbox.progress import Progress
 
 FORMATS = ("voc", "coco", "yolo")
 _YOLO_SPLITS = ("train", "val", "test")
-_UNSAFE = re.compile(r"[/\\\x00-\x1f:*?\"<>|]+")
+# Of file names, and of lists that have one id a line.
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029:*?\"<>|]+")
+_ENDS = re.compile(r"^[\s.]+|[\s.]+$")
 _LOST_FLAGS = {
     "difficult": "difficult flag", "truncated": "truncated flag", "occluded": "occluded flag",
     "crowd": "crowd flag", "pose": "pose", "area": "area",
@@ -212,7 +214,7 @@ class _Writer:
         """A file name for the image, its own where that is possible; the same in every split."""
         key = (image.photo, image.image_id)
         if key not in self.stems:
-            wanted = _UNSAFE.sub("_", image.image_id).strip(" .") or "image"
+            wanted = _UNSAFE.sub("_", _ENDS.sub("", image.image_id)) or "image"
             stem, number = wanted, 2
             while stem.lower() in self.taken:  # some file systems take a.jpg and A.jpg for one
                 stem, number = f"{wanted}-{number}", number + 1

@@ -85,3 +85,13 @@ def sets(draw: st.DrawFn, digits: int = 2, flags: bool = True) -> DetectionSet:
         found = draw(st.lists(objects(size, digits, flags), max_size=3))
         images.append(ImageAnnotation(name, None, *size, tuple(found), Path("i")))
     return DetectionSet("set", Path("set"), "train", NAMES, "the test", tuple(images))
+
+
+def named_set(*names: str) -> DetectionSet:
+    """A split of images of these ids, the first with an object."""
+    cat = (ObjectAnnotation("dog", (1.0, 2.0, 9.0, 8.0)),)
+    images = (
+        ImageAnnotation(name, None, 20, 10, cat if k == 0 else (), Path("i"))
+        for k, name in enumerate(names)
+    )
+    return DetectionSet("set", Path("set"), "train", NAMES, "the test", tuple(images))
