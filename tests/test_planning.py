@@ -24,14 +24,14 @@ def test_an_extraction_is_estimated_by_its_views(
     loaded: list[tuple[str, ...]] = []
     load_views = planning.load_views
 
-    def noted(image, mode, size, views: tuple[View, ...]):
+    def noted(image, mode, size, views: tuple[View, ...], photos):
         loaded.append(tuple(view.name for view in views))
-        return load_views(image, mode, size, views)
+        return load_views(image, mode, size, views, photos)
 
     monkeypatch.setattr(planning, "load_views", noted)
     both = [(photos, 4), (photos, 1)]
     estimate = planning.estimate_extraction(both, backbone, engine, SIZE, "shrink")
-    drawn = ("original", "flip", "zoom-in 2", "zoom-out 3")
+    drawn = ("original", "flip", "mosaic 2", "zoom-in 3")
     assert loaded == [drawn] * 5 + [("original",)] * 5
     assert estimate.what == "extracting 25 views of 10 photos"
     written = sum(

@@ -82,7 +82,7 @@ Flip = Annotated[
     bool, typer.Option("--flip", help="Predict on the mirrored picture too: twice the time.")
 ]
 VIEWS_HELP = (
-    "Views of each image, 1 to 16: as it is, mirrored, then zoomed in and out by turns, recoloured."
+    "Views of each image, 1 to 16: as it is, mirrored, then in mosaics and zoomed, by turns."
 )
 PRECISION_HELP = "32, bf16, or auto: bf16 where the machine computes with it."
 FEATURES_HELP = "How a cache stores them: float16, or int8 for half of the disk."

@@ -117,7 +117,7 @@ def _load_seconds(
     started, done = time.perf_counter(), 0
     for image in photos[::step][:_SAMPLED_PHOTOS]:
         try:
-            load_views(image, mode, size, views)
+            load_views(image, mode, size, views, photos)
         except FrostboxError:
             continue  # the extraction itself names and counts it
         done += 1

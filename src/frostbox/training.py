@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frostbox.backbones.stages import Stages
@@ -147,17 +148,26 @@ class CachedViews(Samples):
         strides: Sequence[int] | None = None,
     ) -> None:
         self.cache, self.strides = cache, strides
-        self.views = len(cache.views)
+        shown = enumerate(cache.views)
+        self._seen = [v for v, view in shown if not (head.whole and view.partners("", 1))]
+        self.views = len(self._seen)
         self.block = cache.index.shard_images
         memory = physical_bytes()
         if memory and cache.nbytes > _MOST_OF_MEMORY * memory:
             self.window = int(memory / 4 / (cache.nbytes / len(cache.ids)))
         images = {image.image_id: image for image in dataset.images}
-        every = [
-            targets(images[image_id], dataset, cache.geometry(i, v), difficult=difficult)
-            for i, image_id in enumerate(cache.ids)
-            for v in range(self.views)
-        ]
+        ids = [image.image_id for image in dataset.photos]
+
+        def seen(row: int, view: int) -> dict[str, Tensor]:
+            """Boxes of an image in a view, and of others that the view shows."""
+            own = (cache.ids[row], cache.geometry(row, view))
+            parts = [
+                targets(images[image_id], dataset, moved, difficult=difficult)
+                for image_id, moved in (own, *cache.partners(row, view, ids))
+            ]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+        every = [seen(row, view) for row in range(len(cache.ids)) for view in self._seen]
         self.encoded = head.encode(every)
         self.objects = [len(t["labels"]) for t in every[:: self.views]]
 
@@ -167,7 +177,8 @@ class CachedViews(Samples):
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
         """The batch of these rows: float16 maps, and the encoded targets."""
         index = torch.tensor([i * self.views + v for i, v in rows])
-        return self.cache.read(rows, self.strides), {k: t[index] for k, t in self.encoded.items()}
+        maps = self.cache.read([(i, self._seen[v]) for i, v in rows], self.strides)
+        return maps, {k: t[index] for k, t in self.encoded.items()}
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,17 @@ from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnot
 from frostbox.data.colour import apply_colour
 from frostbox.data.targets import MIN_VISIBLE, targets
 from frostbox.data.transforms import Geometry, apply_image, enough
-from frostbox.data.views import MAX_VIEWS, DrawnView, first_views
+from frostbox.data.views import MAX_VIEWS, DrawnView, MosaicView, first_views, view_from_json
 from frostbox.errors import SettingsError
 
 OUTPUT = (240, 208)
 MODES = ("shrink", "letterbox", "crop")
 VIEWS = first_views(MAX_VIEWS, (128, 120, 110))
+MOSAIC = next(view for view in VIEWS if isinstance(view, MosaicView))
+ZOOM_IN, ZOOM_OUT = (
+    next(view for view in VIEWS if isinstance(view, DrawnView) and view.kind == kind)
+    for kind in ("zoom-in", "zoom-out")
+)
 SIZES = st.tuples(st.integers(60, 400), st.integers(60, 400))
 DRAWS = st.tuples(st.sampled_from(VIEWS), st.text(max_size=8), st.sampled_from(MODES), SIZES)
 
@@ -154,9 +159,8 @@ def test_zooms_stay_within_their_ranges_and_use_them(mode: str) -> None:
     whole = VIEWS[0].geometry("", mode, size, OUTPUT)
     zooms: dict[str, list[float]] = {"zoom-in": [], "zoom-out": []}
     flips = []
-    for view in VIEWS[2:]:
-        assert isinstance(view, DrawnView)
-        for k in range(40):
+    for view in VIEWS:
+        for k in range(80 * isinstance(view, DrawnView)):
             geometry = view.geometry(str(k), mode, size, OUTPUT)
             zoom = [a / b for a, b in zip(geometry.scale, whole.scale, strict=True)]
             assert 3 / 4.1 <= zoom[0] / zoom[1] <= 4.1 / 3
@@ -175,10 +179,10 @@ def test_zooms_stay_within_their_ranges_and_use_them(mode: str) -> None:
 
 def test_the_canvas_has_the_colour_of_the_view() -> None:
     image = torch.full((3, 90, 120), 7, dtype=torch.uint8)
-    seen = apply_image(image, VIEWS[3].geometry("a", "shrink", (120, 90), OUTPUT))
+    seen = apply_image(image, ZOOM_OUT.geometry("a", "shrink", (120, 90), OUTPUT))
     outside = seen[:, (seen != 7).any(0)]
     assert outside.shape[1] > 1000
-    assert (outside == torch.tensor(VIEWS[3].fill)[:, None]).all()
+    assert (outside == torch.tensor(ZOOM_OUT.fill)[:, None]).all()
 
 
 def _everything() -> str:
@@ -187,7 +191,8 @@ def _everything() -> str:
         for k in range(20):
             geometry = view.geometry(f"img{k}", MODES[k % 3], (300 + k, 200), OUTPUT)
             colour = view.colour(f"img{k}")
-            found.append([geometry.to_dict(), asdict(colour) if colour else None])
+            partners = view.partners(f"img{k}", 50)
+            found.append([geometry.to_dict(), asdict(colour) if colour else None, partners])
     return json.dumps(found)
 
 
@@ -199,18 +204,20 @@ def test_another_process_draws_the_same() -> None:
 
 
 def test_draws_differ_by_image_number_and_seed() -> None:
-    view = VIEWS[2]
-    assert isinstance(view, DrawnView)
-    variants = [(view, "a"), (view, "b"), (VIEWS[4], "a"), (replace(view, seed=1), "a")]
-    assert len({v.geometry(i, "shrink", (500, 400), OUTPUT) for v, i in variants}) == 4
-    assert len({v.colour(i) for v, i in variants}) == 4
+    for view in (ZOOM_IN, MOSAIC):
+        others = (replace(view, number=view.number + 1), replace(view, seed=1))
+        variants = [(view, "a"), (view, "b"), *((other, "a") for other in others)]
+        assert len({v.geometry(i, "shrink", (500, 400), OUTPUT) for v, i in variants}) == 4
+        drawn = {v.colour(i) or v.partners(i, 10**6) for v, i in variants}
+        assert len(drawn) == 4
 
 
 def test_a_draw_is_that_of_the_first_release() -> None:
     """A cache keeps what was drawn and not the result: another draw needs another version."""
-    geometry = VIEWS[2].geometry("2007_000027", "shrink", (486, 500), (320, 320))
+    view = replace(ZOOM_IN, number=2)
+    geometry = view.geometry("2007_000027", "shrink", (486, 500), (320, 320))
     assert (geometry.window, geometry.flip) == ((84, 49, 423, 364), True)
-    colour = VIEWS[2].colour("2007_000027")
+    colour = view.colour("2007_000027")
     assert colour is not None
     assert colour.brightness == pytest.approx(0.8737542392933754, rel=1e-12)
 
@@ -221,8 +228,57 @@ def test_small_pictures_and_wrong_counts() -> None:
             geometry = view.geometry("a", mode, (3, 2), (64, 64))
             assert apply_image(torch.zeros((3, 2, 3), dtype=torch.uint8), geometry).shape[1] == 64
     assert [view.name for view in VIEWS[:5]] == [
-        "original", "flip", "zoom-in 2", "zoom-out 3", "zoom-in 4",
+        "original", "flip", "mosaic 2", "zoom-in 3", "mosaic 4",
     ]  # fmt: skip
     for count in (0, 17):
         with pytest.raises(SettingsError, match=f"views is {count}; it can be 1 .* up to 16"):
             first_views(count, (0, 0, 0))
+
+
+@given(
+    image_id=st.text(max_size=8), mode=st.sampled_from(MODES),
+    sizes=st.lists(SIZES, min_size=4, max_size=4), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_the_four_pictures_of_a_mosaic_tile_the_output(image_id, mode, sizes, seed) -> None:
+    view = replace(MOSAIC, seed=seed)
+    covered = torch.zeros(OUTPUT[::-1], dtype=torch.int64)
+    for part, size in enumerate(sizes):
+        geometry = view.geometry(image_id, mode, size, OUTPUT, part)
+        left, top, right, bottom = geometry.shown()
+        covered[top:bottom, left:right] += 1
+        image = torch.full((3, size[1], size[0]), 250, dtype=torch.uint8)
+        seen = apply_image(image, geometry)
+        assert seen.shape[1:] == covered.shape
+        assert (seen[:, top:bottom, left:right] == 250).all()
+    assert (covered == 1).all()
+
+
+def test_pictures_of_a_mosaic_keep_their_shape_and_their_sizes_vary() -> None:
+    size = (500, 400)
+    whole = VIEWS[0].geometry("", "letterbox", size, OUTPUT)
+    sizes, flips = [], []
+    for k in range(100):
+        for part in range(4):
+            geometry = MOSAIC.geometry(str(k), "letterbox", size, OUTPUT, part)
+            zoom = [a / b for a, b in zip(geometry.scale, whole.scale, strict=True)]
+            assert zoom[0] / zoom[1] == pytest.approx(1, abs=0.03)  # whole pixels of a part
+            sizes.append(zoom[0])
+            flips.append(geometry.flip)
+    assert 0.5 < min(sizes) < 0.6
+    assert 1.05 < max(sizes) < 1.15
+    assert 0.4 < sum(flips) / len(flips) < 0.6
+
+
+def test_any_photo_may_stand_beside_an_image() -> None:
+    found = [MOSAIC.partners(str(k), 7) for k in range(100)]
+    assert {len(partners) for partners in found} == {3}
+    assert {k for partners in found for k in partners} == set(range(7))
+    assert VIEWS[0].partners("a", 7) == ZOOM_IN.partners("a", 7) == ()
+
+
+def test_views_come_back_from_json() -> None:
+    for view in VIEWS:
+        assert view_from_json(json.loads(json.dumps(asdict(view)))) == view
+    for broken in ({"kind": "unknown"}, {**asdict(MOSAIC), "side": [1]}, {"name": "a", "b": 1}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            view_from_json(broken)

@@ -45,7 +45,7 @@ def edit(cache: FeatureCache, **changes: object) -> None:
 
 def test_the_index_says_all_that_the_design_asks(cache, backbone, photos):
     index = json.loads((cache.path / INDEX_FILE).read_text())
-    assert index["format_version"] == 3
+    assert index["format_version"] == 4
     assert index["backbone"] == "efficientnet_lite0"
     assert index["weights_hash"] == backbone.weights_hash
     assert (index["size"], index["mode"]) == ([96, 64], "shrink")
@@ -181,15 +181,16 @@ def test_a_cache_of_format_version_1_is_read_and_serves(cache, photos, backbone)
     old = FeatureCache.open(cache.path)
     old.check(CacheRequest.of(photos, backbone, size=SIZE, views=2))
     assert torch.equal(old.read([(3, 1)])[0], cache.read([(3, 1)])[0])
-    with pytest.raises(CacheError, match=r"\(original, flip\), not \(original, flip, zoom-in 2\)"):
+    with pytest.raises(CacheError, match=r"\(original, flip\), not \(original, flip, mosaic 2\)"):
         old.check(CacheRequest.of(photos, backbone, size=SIZE, views=3))
 
 
 def test_drawn_views_are_in_the_index_and_serve_only_the_same_draw(photos, backbone, tmp_path):
     cache = extract(photos, backbone, tmp_path / "d", size=SIZE, views=4, engine="torch")
     views = json.loads((cache.path / INDEX_FILE).read_text())["views"]
-    assert [view.get("kind") for view in views] == [None, None, "zoom-in", "zoom-out"]
-    assert views[3]["side"] == [0.5, 1.0]
+    assert [view.get("kind") for view in views] == [None, None, "mosaic", "zoom-in"]
+    assert views[2]["side"] == [0.5, 1.1]
+    assert views[3]["side"] == [0.4, 1.0]
     assert views[3]["fill"] == [128, 128, 128]  # the mean of efficientnet_lite0 is 0.5
     assert CacheIndex.read(cache.path) == cache.index
     for count in (1, 2, 3, 4):
@@ -198,13 +199,13 @@ def test_drawn_views_are_in_the_index_and_serve_only_the_same_draw(photos, backb
         ("seed", 1, "seed 1, not 0"),
         ("side", [0.2, 1.0], r"side \(0.2, 1.0\), not \(0.4, 1.0\)"),
     ):
-        edit(cache, views=[*views[:2], {**views[2], key: value}, views[3]])
+        edit(cache, views=[*views[:3], {**views[3], key: value}])
         other = FeatureCache.open(cache.path)
         other.check(CacheRequest.of(photos, backbone, size=SIZE, views=2))
-        with pytest.raises(CacheError, match=f"view 'zoom-in 2' was drawn with {reason}; extract"):
+        with pytest.raises(CacheError, match=f"view 'zoom-in 3' was drawn with {reason}; extract"):
             other.check(CacheRequest.of(photos, backbone, size=SIZE, views=4))
-    edit(cache, views=[*views[:3], {**views[3], "kind": "mosaic"}])
-    with pytest.raises(CacheError, match="damaged .*a view is of kind 'mosaic'"):
+    edit(cache, views=[*views[:3], {**views[3], "kind": "other"}])
+    with pytest.raises(CacheError, match="damaged .*a view is of kind 'other'"):
         FeatureCache.open(cache.path)
 
 
@@ -275,8 +276,8 @@ def test_a_shard_with_other_tensors(cache):
 def test_damaged_foreign_and_newer_indexes(cache, tmp_path):
     with pytest.raises(CacheError, match=r"is no feature cache: index.json cannot be read"):
         FeatureCache.open(tmp_path / "nowhere")
-    edit(cache, format_version=4)
-    with pytest.raises(CacheError, match=r"has format_version 4, .* up to 3; upgrade frostbox"):
+    edit(cache, format_version=5)
+    with pytest.raises(CacheError, match=r"has format_version 5, .* up to 4; upgrade frostbox"):
         FeatureCache.open(cache.path)
     edit(cache, format_version=1, complete=False)
     with pytest.raises(CacheError, match="is incomplete: 10 of 10"):

@@ -39,19 +39,26 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("mode", ["shrink", "letterbox", "crop"])
 def test_features_are_the_backbones_in_every_view(engine, mode, photos, backbone, tmp_path):
     cache = extract(
-        photos, backbone, tmp_path / "c", size=SIZE, mode=mode, views=5, engine=engine,
+        photos, backbone, tmp_path / "c", size=SIZE, mode=mode, views=6, engine=engine,
         batch_size=None if engine == "openvino" else 3, shard_images=4,
     )  # fmt: skip
     assert cache.ids == [image.image_id for image in photos.images]
-    names = ["original", "flip", "zoom-in 2", "zoom-out 3", "zoom-in 4"]
+    names = ["original", "flip", "mosaic 2", "zoom-in 3", "mosaic 4", "zoom-out 5"]
     assert [view.name for view in cache.views] == names
     assert len(cache.index.shards) == 3
     assert cache.original_sizes == [(image.width, image.height) for image in photos.images]
+    by_id = {image.image_id: image for image in photos.images}
     for k, image in enumerate(photos.images):
-        for v in range(5):
+        for v in range(6):
             geometry = cache.geometry(k, v)
             assert v > 1 or geometry.flip == bool(v)
             picture = apply_image(read_image(image.photo), geometry)
+            partners = cache.partners(k, v, list(by_id))
+            assert len(partners) == (3 if v in (2, 4) else 0)
+            for partner, moved in partners:
+                left, top, right, bottom = moved.shown()
+                whole = apply_image(read_image(by_id[partner].photo), moved)
+                picture[:, top:bottom, left:right] = whole[:, top:bottom, left:right]
             if colour := cache.views[v].colour(image.image_id):
                 picture = apply_colour(picture, colour, geometry.shown())
             expected = backbone(backbone.normalise(picture[None]))
@@ -63,14 +70,11 @@ def test_a_picture_zoomed_out_lies_on_the_backbones_mean_colour(photos, backbone
     views = views_for(backbone, 6)
     for image in photos.images:
         size, pictures = shards.load_views(image, "shrink", SIZE, views)
-        for k in (3, 5):
-            left, top, right, bottom = (
-                views[k].geometry(image.image_id, "shrink", size, SIZE).shown()
-            )
-            canvas = pictures[k].clone()
-            canvas[:, top:bottom, left:right] = 128
-            assert (canvas == 128).all()
-            assert (bottom - top, right - left) != SIZE[::-1]
+        left, top, right, bottom = views[5].geometry(image.image_id, "shrink", size, SIZE).shown()
+        canvas = pictures[5].clone()
+        canvas[:, top:bottom, left:right] = 128
+        assert (canvas == 128).all()
+        assert (bottom - top, right - left) != SIZE[::-1]
 
 
 def test_sizes_on_disk_are_known_before(photos, backbone, tmp_path):
@@ -128,13 +132,13 @@ from frostbox.features import shards
 from frostbox.features.extract import extract
 from tests.features.conftest import write_photos
 folder = Path(sys.argv[1])
-read_enough = shards.read_enough
-def slow(path, exif, share):
-    if path.stem == "photo09":
+load_views = shards.load_views
+def slow(image, *rest):
+    if image.image_id == "photo09":
         (folder / "reached").touch()
         time.sleep(60)
-    return read_enough(path, exif, share)
-shards.read_enough = slow
+    return load_views(image, *rest)
+shards.load_views = slow
 extract(write_photos(folder / "photos", 10), backbones.create("lite0", (16, 32)), folder / "killed",
         size=(96, 64), views=5, shard_images=3, workers=2, engine="openvino")
 """
@@ -170,13 +174,13 @@ def test_killed_and_resumed_gives_the_same_bytes(photos, backbone, tmp_path, mon
     assert not FeatureCache.complete(tmp_path / "killed")
 
     decoded: list[str] = []
-    original = shards.read_enough
+    original = shards.load_views
 
-    def noted(path, exif, share):
-        decoded.append(path.stem)
-        return original(path, exif, share)
+    def noted(image, *rest):
+        decoded.append(image.image_id)
+        return original(image, *rest)
 
-    monkeypatch.setattr(shards, "read_enough", noted)
+    monkeypatch.setattr(shards, "load_views", noted)
     settings = {"size": SIZE, "views": 5, "shard_images": 3, "engine": "openvino"}
     resumed = extract(photos, backbone, tmp_path / "killed", **settings)
     assert decoded == ["photo09"]
@@ -219,6 +223,25 @@ def test_a_broken_photo_is_named_skipped_and_counted(photos, backbone, tmp_path,
         extract(photos, backbone, tmp_path / "c", size=SIZE, engine="torch", views=2, strict=True)
     with pytest.raises(DataError, match=r"photo02\.jpg is empty"):
         extract(photos, backbone, tmp_path / "strict", size=SIZE, engine="torch", strict=True)
+
+
+def test_a_broken_photo_leaves_its_place_in_mosaics_empty(photos, backbone, tmp_path):
+    for k in range(1, 10):
+        photos.images[k].photo.write_bytes(b"")
+    cache = extract(photos, backbone, tmp_path / "c", size=SIZE, engine="torch", views=3)
+    view, image = cache.views[2], photos.images[0]
+    chosen = view.partners(image.image_id, 10)
+    ids = [i.image_id for i in photos.images]
+    assert cache.ids == ids[:1]
+    assert [partner for partner, _ in cache.partners(0, 2, ids)] == [
+        ids[k] for k in chosen if not k
+    ]
+    _, (picture,) = shards.load_views(image, "shrink", SIZE, [view], photos.images)
+    for part, k in enumerate(chosen, start=1):
+        moved = view.geometry(image.image_id, "shrink", (90, 90), SIZE, part)
+        left, top, right, bottom = moved.shown()
+        place = picture[:, top:bottom, left:right]
+        assert (place.float().mean((1, 2)) == torch.tensor(view.fill)).all() == (k != 0)
 
 
 def test_no_photo_at_all(photos, backbone, tmp_path):

@@ -1,4 +1,4 @@
-"""The views in which a cache holds every image: as it is, mirrored, zoomed in and out, recoloured.
+"""The views in which a cache holds every image: as it is, mirrored, zoomed, in a mosaic of four.
 
 What is drawn follows from the view and the image's id alone: the same request gives the same
 bytes, an interrupted extraction goes on, and geometry and boxes need no photo.
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from frostbox.data.transforms import Geometry, Rectangle
 
 MAX_VIEWS = 16
-ZOOM_IN, ZOOM_OUT = "zoom-in", "zoom-out"
+ZOOM_IN, ZOOM_OUT, MOSAIC = "zoom-in", "zoom-out", "mosaic"
+_TURNS = (MOSAIC, ZOOM_IN, MOSAIC, ZOOM_OUT)  # after the first two
 _LEAST_SIDE = 2  # pixels; torch cannot resize uint8 to 1 x 1 with antialiasing
 
 Range = tuple[float, float]
@@ -32,12 +33,25 @@ class View:
     flip: bool = False
 
     def geometry(
-        self, image_id: str, mode: str, original: tuple[int, int], size: tuple[int, int]
+        self,
+        image_id: str,
+        mode: str,
+        original: tuple[int, int],
+        size: tuple[int, int],
+        part: int = 0,
     ) -> Geometry:
-        """The geometry of an image of `original` (width, height) in this view."""
+        """The geometry of a picture of `original` (width, height) in this view of an image.
+
+        Args:
+            part: 0 for the image itself, then its partners in their order.
+        """
         from frostbox.data.transforms import geometry
 
         return geometry(mode, original, size, flip=self.flip)
+
+    def partners(self, image_id: str, count: int) -> tuple[int, ...]:
+        """Which others of `count` photos this view of an image shows beside it."""
+        return ()
 
     def colour(self, image_id: str) -> Colour | None:
         """How the colours of an image are changed in this view; None when they are not."""
@@ -85,9 +99,14 @@ class DrawnView(View):
         return cls(**{**data, "side": (low, high), "fill": (red, green, blue)})
 
     def geometry(
-        self, image_id: str, mode: str, original: tuple[int, int], size: tuple[int, int]
+        self,
+        image_id: str,
+        mode: str,
+        original: tuple[int, int],
+        size: tuple[int, int],
+        part: int = 0,
     ) -> Geometry:
-        """The geometry of an image of `original` (width, height) in this view."""
+        """See View."""
         from frostbox.data.transforms import content, geometry, placed
 
         draw = self._generator(image_id, "geometry")
@@ -114,13 +133,87 @@ class DrawnView(View):
         return Colour(brightness, contrast, saturation, _between(draw, -self.hue, self.hue))
 
     def _generator(self, image_id: str, purpose: str) -> random.Random:
-        # Python promises the same `random()` for the same text as seed in every version and
-        # process; of its other methods it does not.
-        return random.Random(f"{purpose} {self.seed} {self.number} {image_id}")
+        return _generator(purpose, self.seed, self.number, image_id)
+
+
+@dataclass(frozen=True, slots=True)
+class MosaicView(View):
+    """An image and three others of the data set around one point (YOLOv4, arXiv:2004.10934).
+
+    Each fills its quarter of the output with a part of it, mirrored or not.
+
+    Attributes:
+        kind: "mosaic". number, seed: as in DrawnView.
+        side: smallest and largest size of a picture, as a share of its size in the original view;
+            one that would not fill its quarter is larger.
+        centre: where the point may lie, in shares of the sides.
+        fill: red, green and blue of a quarter whose photo cannot be read.
+    """
+
+    kind: str = MOSAIC
+    number: int = 0
+    seed: int = 0
+    side: Range = (0.5, 1.1)
+    centre: Range = (0.35, 0.65)
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The view of an entry of the index; raises KeyError, TypeError or ValueError."""
+        (low, high), (near, far) = data["side"], data["centre"]
+        red, green, blue = data["fill"]
+        changed = {"side": (low, high), "centre": (near, far), "fill": (red, green, blue)}
+        return cls(**{**data, **changed})
+
+    def partners(self, image_id: str, count: int) -> tuple[int, ...]:
+        """See View."""
+        draw = _generator("partners", self.seed, self.number, image_id)
+        return tuple(int(draw.random() * count) for _ in range(3 * (count > 0)))
+
+    def geometry(
+        self,
+        image_id: str,
+        mode: str,
+        original: tuple[int, int],
+        size: tuple[int, int],
+        part: int = 0,
+    ) -> Geometry:
+        """See View."""
+        from frostbox.data.transforms import geometry, placed
+
+        draw = _generator("mosaic", self.seed, self.number, image_id)
+        x, y = (round(length * _between(draw, *self.centre)) for length in size)
+        column, row = divmod((int(draw.random() * 4) + part) % 4, 2)
+        left, right = ((0, x), (x, size[0]))[column]
+        top, bottom = ((0, y), (y, size[1]))[row]
+        draw = _generator(f"part {part} of mosaic", self.seed, self.number, image_id)
+        flip = draw.random() < 0.5
+        # Not squeezed: the whole picture would fit into the output, as in a letterbox.
+        fitting = min(size[0] / original[0], size[1] / original[1])
+        needed = max((right - left) / original[0], (bottom - top) / original[1])
+        scale = max(fitting * _between(draw, *self.side), needed)
+        shares = [
+            (b - a) / scale / o
+            for a, b, o in ((left, right, original[0]), (top, bottom, original[1]))
+        ]
+        window = (0, 0, *original)
+        shown = _part(window, window, shares, (draw.random(), draw.random()))
+        if flip:  # the mirror is that of the whole output
+            left, right = size[0] - right, size[0] - left
+        return placed(
+            geometry(mode, original, size), shown, (left, top, right, bottom), flip, self.fill
+        )
+
+
+def view_from_json(data: Mapping[str, Any]) -> View:
+    """The view of an entry of the index; raises KeyError, TypeError or ValueError."""
+    if "kind" not in data:
+        return View(**data)
+    return (MosaicView if data["kind"] == MOSAIC else DrawnView).from_json(data)
 
 
 def first_views(count: int, fill: tuple[int, int, int]) -> tuple[View, ...]:
-    """The first `count` views: as it is, mirrored, then zoomed in and zoomed out by turns.
+    """The first `count` views: as it is, mirrored, then mosaics and zooms in and out by turns.
 
     Args:
         count: 1 to 16.
@@ -132,9 +225,9 @@ def first_views(count: int, fill: tuple[int, int, int]) -> tuple[View, ...]:
     if not 1 <= count <= MAX_VIEWS:
         raise SettingsError(
             f"views is {count}; it can be 1 (original), 2 (and its flip), up to {MAX_VIEWS} (then "
-            f"{ZOOM_IN} and {ZOOM_OUT} by turns)"
+            f"{MOSAIC}s and zooms by turns)"
         )
-    return tuple(_view(number, number, fill) for number in range(count))
+    return tuple(_view(number, fill) for number in range(count))
 
 
 def endless_view(draw: int, fill: tuple[int, int, int]) -> View:
@@ -144,14 +237,29 @@ def endless_view(draw: int, fill: tuple[int, int, int]) -> View:
         draw: 0 or more; the same draw is the same view.
         fill: as in `first_views`.
     """
-    return _view(draw % 4, draw, fill)
+    if draw % 4 < 2:
+        return _view(draw % 4, fill)
+    return _zoom((ZOOM_IN, ZOOM_OUT)[draw % 2], draw, fill)
 
 
-def _view(place: int, number: int, fill: tuple[int, int, int]) -> View:
-    if place < 2:
-        return (View("original"), View("flip", flip=True))[place]
-    kind, side = ((ZOOM_IN, (0.4, 1.0)), (ZOOM_OUT, (0.5, 1.0)))[place % 2]
+def _view(number: int, fill: tuple[int, int, int]) -> View:
+    if number < 2:
+        return (View("original"), View("flip", flip=True))[number]
+    kind = _TURNS[(number - 2) % len(_TURNS)]
+    if kind == MOSAIC:
+        return MosaicView(f"{kind} {number}", number=number, fill=fill)
+    return _zoom(kind, number, fill)
+
+
+def _zoom(kind: str, number: int, fill: tuple[int, int, int]) -> DrawnView:
+    side = {ZOOM_IN: (0.4, 1.0), ZOOM_OUT: (0.5, 1.0)}[kind]
     return DrawnView(f"{kind} {number}", kind=kind, number=number, side=side, fill=fill)
+
+
+def _generator(purpose: str, seed: int, number: int, image_id: str) -> random.Random:
+    # Python promises the same `random()` for the same text as seed in every version and process;
+    # of its other methods it does not.
+    return random.Random(f"{purpose} {seed} {number} {image_id}")
 
 
 def _between(draw: random.Random, low: float, high: float) -> float:

@@ -59,6 +59,7 @@ class FeatureCache:
         self.path = path
         self.index = index
         self.ids = [image_id for shard in index.shards for image_id in shard.ids]
+        self._rows = {image_id: row for row, image_id in enumerate(self.ids)}
         self.original_sizes = [size for shard in index.shards for size in shard.sizes]
         self.skipped = {k: v for shard in index.shards for k, v in shard.skipped.items()}
         # First image index of every shard, and the end of the last.
@@ -141,6 +142,24 @@ class FeatureCache:
         return self.views[view_index].geometry(
             self.ids[image_index], request.mode, original, request.size
         )
+
+    def partners(
+        self, image_index: int, view_index: int, ids: Sequence[str]
+    ) -> list[tuple[str, Geometry]]:
+        """The other images that a view shows, and how their pixels and boxes were moved.
+
+        Args:
+            ids: of the data set's photos, in order.
+        """
+        view, image_id, request = self.views[view_index], self.ids[image_index], self.index.request
+        found = []
+        for part, k in enumerate(view.partners(image_id, len(ids)), start=1):
+            row = self._rows.get(ids[k])
+            if row is not None:  # else it could not be read, and its place is empty
+                original = self.original_sizes[row]
+                moved = view.geometry(image_id, request.mode, original, request.size, part)
+                found.append((ids[k], moved))
+        return found
 
     def read(
         self,

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from frostbox.data.annotations import DetectionSet
-from frostbox.data.views import DrawnView, View, first_views
+from frostbox.data.views import View, first_views, view_from_json
 from frostbox.errors import CacheError, SettingsError
 
 if TYPE_CHECKING:
     from frostbox.backbones import Backbone
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """1: views are original and flip. 2: they may also be drawn (`data.views.DrawnView`). 3: features
-may be int8, with a scale a channel."""
+may be int8, with a scale a channel. 4: views may be mosaics."""
 FLOAT16, INT8 = "float16", "int8"
 DTYPES = {FLOAT16: 2, INT8: 1}
 """How features may be stored, and the bytes of one."""
@@ -332,10 +332,7 @@ class CacheIndex:
                 **{one.name: data[one.name] for one in fields(CacheRequest) if one.name in data},
                 "size": (int(width), int(height)),
                 "strides": tuple(data["strides"]),
-                "views": tuple(
-                    DrawnView.from_json(view) if "kind" in view else View(**view)
-                    for view in data["views"]
-                ),
+                "views": tuple(view_from_json(view) for view in data["views"]),
             }
         )
         own = [one.name for one in fields(cls) if one.name != "request"]

@@ -88,7 +88,9 @@ class ShardWriter:
         ):
             pictures = _ahead(
                 decoders,
-                lambda k: load_views(self._photos[k], request.mode, request.size, request.views),
+                lambda k: load_views(
+                    self._photos[k], request.mode, request.size, request.views, self._photos
+                ),
                 wanted,
                 # Two batches of decoded views, whether they come from many photos or from few.
                 window=4 * workers + -(-2 * self._engine.batch_size // len(request.views)),
@@ -193,9 +195,17 @@ class ShardWriter:
 
 
 def load_views(
-    image: ImageAnnotation, mode: str, size: tuple[int, int], views: Sequence[View]
+    image: ImageAnnotation,
+    mode: str,
+    size: tuple[int, int],
+    views: Sequence[View],
+    photos: Sequence[ImageAnnotation] = (),
 ) -> Picture:
     """Decode a photo once and bring it to every view.
+
+    Args:
+        photos: of the data set, from which mosaics take the others; without any, their places stay
+            empty.
 
     Returns:
         (width, height) as decoded, and one uint8 (3, H, W) picture a view.
@@ -218,8 +228,41 @@ def load_views(
             upright[plain] = apply_image(picture, plain, reduced=True)
         seen = upright[plain].flip(2) if geometry.flip else upright[plain]
         colour = view.colour(image.image_id)
-        result.append(apply_colour(seen, colour, geometry.shown()) if colour else seen)
+        seen = apply_colour(seen, colour, geometry.shown()) if colour else seen
+        for part, k in enumerate(view.partners(image.image_id, len(photos)), start=1):
+            seen = _with_partner(seen, photos[k], (view, image.image_id, mode, size, part))
+        result.append(seen)
     return original, result
+
+
+def _with_partner(
+    seen: Tensor,
+    partner: ImageAnnotation,
+    place: tuple[View, str, str, tuple[int, int], int],
+) -> Tensor:
+    """A view with another photo in its place; as it is where that cannot be read.
+
+    That photo is named and skipped in its own turn, and has no boxes in a mosaic either.
+    """
+    view, image_id, mode, size, part = place
+
+    def geometry(original: tuple[int, int]) -> Geometry:
+        return view.geometry(image_id, mode, original, size, part)
+
+    assert partner.photo is not None
+    try:
+        picture, original = read_enough(
+            partner.photo, partner.exif, lambda o: enough([geometry(o)])
+        )
+    except (DataError, NotFoundError):
+        return seen
+    moved = geometry(original)
+    left, top, right, bottom = moved.shown()
+    result = seen.clone()
+    result[:, top:bottom, left:right] = apply_image(picture, moved, reduced=True)[
+        :, top:bottom, left:right
+    ]
+    return result
 
 
 def quantised(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

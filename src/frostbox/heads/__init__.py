@@ -52,6 +52,8 @@ class Head(nn.Module, ABC):
     """The strides of the feature maps that the head asks the backbone for."""
     Settings: ClassVar[type]
     """The dataclass of the head's settings, every field with a default that works."""
+    whole: ClassVar[bool] = False
+    """Whether it learns from what an image shows as a whole, and so from no mosaics of several."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields of TrainSettings and FitSettings that suit this head better than the general ones."""
 

@@ -70,6 +70,7 @@ class SingleHead(Head):
     """Raw outputs: `bboxes` (B, 4) normalised (cx, cy, w, h) and `logits` (B, K)."""
 
     strides = (32,)
+    whole = True
     Settings = SingleSettings
     defaults: ClassVar[Mapping[str, Any]] = {"precision": "32"}  # small: nothing to gain
 
