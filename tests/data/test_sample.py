@@ -74,6 +74,17 @@ def test_complete_sample_is_left_as_it_is(tmp_path: Path) -> None:
     assert {f: f.stat().st_mtime_ns for f in root.rglob("*")} == before
 
 
+def test_a_few_classes(tmp_path: Path) -> None:
+    two = ("dog", "car")
+    root = write_sample(tmp_path / "s", train=4, val=2, size=SMALL, classes=two, workers=1)
+    found = read_voc(root, "trainval")
+    assert {obj.name for image in found.images for obj in image.objects} == set(two)
+    assert found.classes == CLASSES  # labels stay VOC's
+    assert write_sample(root, train=4, val=2, size=SMALL, classes=two) == root
+    with pytest.raises(DataError, match="sample of other settings"):
+        write_sample(root, train=4, val=2, size=SMALL)
+
+
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     root = write_sample(tmp_path / "s", train=2, val=0, size=SMALL)
     with pytest.raises(DataError, match="other settings"):
@@ -105,7 +116,15 @@ def test_interrupted_writing_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"train": 0, "val": 0}, {"train": -1}, {"seed": -1}, {"size": (100, 300)}]
+    "wrong",
+    [
+        {"train": 0, "val": 0},
+        {"train": -1},
+        {"seed": -1},
+        {"size": (100, 300)},
+        {"classes": []},
+        {"classes": ["dog", "newt"]},
+    ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(DataError, match="cannot be made"):

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -65,6 +65,7 @@ class _Wanted(TypedDict):
     train: int
     val: int
     size: list[int]
+    classes: NotRequired[list[str]]  # absent: all
 
 
 def write_sample(
@@ -74,6 +75,7 @@ def write_sample(
     val: int = 120,
     seed: int = 0,
     size: tuple[int, int] = (480, 360),
+    classes: Sequence[str] | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -88,6 +90,8 @@ def write_sample(
         val: number of held-out scenes; they use drawings that training scenes never show.
         seed: 0 or more; another seed, other scenes.
         size: (width, height) of the scenes in pixels, each at least 160.
+        classes: those of VOC's classes that the scenes show; None for all. Few classes need few
+            scenes to be learnt.
         workers: processes that draw; by default as many as the CPU has cores, fewer for few scenes.
         progress: called now and then with (scenes done, scenes in all).
 
@@ -104,9 +108,15 @@ def write_sample(
             f"a sample of {train} + {val} scenes of {size[0]} x {size[1]} pixels with seed {seed} "
             "cannot be made: counts and seed must not be negative, sides be at least 160 pixels"
         )
+    unknown = [name for name in classes or () if name not in CLASSES]
+    if unknown or (classes is not None and not classes):
+        what = f"there is no class {unknown[0]!r}" if unknown else "there is no class to show"
+        raise DataError(f"a sample cannot be made: {what}; choose some of {', '.join(CLASSES)}")
     wanted: _Wanted = {
         "format": FORMAT, "seed": seed, "train": train, "val": val, "size": [size[0], size[1]],
     }  # fmt: skip
+    if classes is not None:
+        wanted["classes"] = list(classes)
     if _is_complete(root, wanted):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -129,9 +139,12 @@ def write_sample(
     return root
 
 
-def plan_scenes(train: int, val: int, seed: int, size: Sequence[int]) -> list[Plan]:
+def plan_scenes(
+    train: int, val: int, seed: int, size: Sequence[int], classes: Sequence[str] = CLASSES
+) -> list[Plan]:
     """What each scene will show, the training ones first; classes are dealt out evenly."""
     plans = []
+    often = [name for name in classes if name == "person"]
     for part, (split, number) in enumerate((("train", train), ("val", val))):
         rng = np.random.default_rng([seed, part])
         deck: deque[str] = deque()
@@ -143,7 +156,7 @@ def plan_scenes(train: int, val: int, seed: int, size: Sequence[int]) -> list[Pl
             labels = []
             for _ in range(_COUNTS[rng.integers(len(_COUNTS))]):
                 if len(deck) < 30:
-                    deck.extend(rng.permutation([*CLASSES, "person"] * 2).tolist())
+                    deck.extend(rng.permutation([*classes, *often] * 2).tolist())
                 suits = [k for k, label in enumerate(deck) if label in _AT_HOME[theme]]
                 k = suits[0] if suits and rng.random() < 0.75 else 0
                 labels.append(deck[k])
@@ -224,7 +237,10 @@ def _draw_share_of(argv: list[str]) -> None:
 
 def _draw_share(folder: Path, wanted: _Wanted, share: int, shares: int) -> Iterator[int]:
     """Draws every `shares`-th scene from `share` on; yields how many are done."""
-    plans = plan_scenes(wanted["train"], wanted["val"], wanted["seed"], wanted["size"])
+    plans = plan_scenes(
+        wanted["train"], wanted["val"], wanted["seed"], wanted["size"],
+        wanted.get("classes", CLASSES),
+    )  # fmt: skip
     for done, index in enumerate(range(share, len(plans), shares), start=1):
         scene, name = render_scene(plans[index]), _scene_name(index)
         scene.image.save(folder / "JPEGImages" / f"{name}.jpg", quality=scene.quality)
