@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo
+SITE ?= build/site
 DATA ?= $(if $(VOCDEVKIT),$(VOCDEVKIT)/VOC2007)
 
-.PHONY: demo test test-slow bench bench-growth lint install clean
+.PHONY: demo test test-slow docs bench bench-growth lint install clean
 
 demo: $(STAMP)
 	$(BIN)/frostbox demo --out $(OUT) $(DEMO_FLAGS)
@@ -16,6 +17,11 @@ test: $(STAMP) lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q
+
+# The site: guide, API, and the course, whose pages are run. A warning is an error.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs $(SITE)
+	@echo "open $(SITE)/index.html"
 
 # Every stage beside its rivals, on DATA or on drawn scenes; into docs/results.md.
 bench: $(STAMP)
@@ -40,4 +46,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(OUT) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) build docs/lessons .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,12 +33,13 @@ def suppress(
 
     Args:
         name: one of SUPPRESSIONS:
-            nms: class-wise; a box that overlaps a better one by more than `iou` goes.
-            agnostic: the same, whatever the classes.
-            soft-linear: class-wise; its score is multiplied by 1 - IoU instead.
-            soft-gaussian: class-wise; every score is multiplied by exp(-IoU^2 / sigma), and `iou`
-                is sigma.
-            wbf: class-wise; boxes that overlap by more than `iou` are averaged.
+
+            - nms: class-wise; a box that overlaps a better one by more than `iou` goes.
+            - agnostic: the same, whatever the classes.
+            - soft-linear: class-wise; its score is multiplied by 1 - IoU instead.
+            - soft-gaussian: class-wise; every score is multiplied by exp(-IoU^2 / sigma), and
+              `iou` is sigma.
+            - wbf: class-wise; boxes that overlap by more than `iou` are averaged.
         boxes: (N, 4) xyxy; scores: (N,) in [0, 1], descending; labels: int64 (N,).
         lowest: (N,), the score below which a lowered one is left out.
         limit: detections at most.

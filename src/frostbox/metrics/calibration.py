@@ -29,7 +29,7 @@ class Reliability:
         edges: (B + 1,) from 0 to 1; a bin holds its lower edge, the last one 1.0 too.
         count: (B,) detections; score: (B,) their mean score; accuracy: (B,) share of hits among
             them; both NaN in an empty bin.
-        ece: expected calibration error: mean of |accuracy - score|, weighted by count; None
+        ece: expected calibration error: mean of `|accuracy - score|`, weighted by count; None
             without any detection. mce: the largest of these gaps.
     """
 

@@ -1,0 +1,90 @@
+"""Sphinx's settings for the site: the guide, the course (run while the site is built), the API.
+
+    make docs
+
+The course's scripts are run by sphinx-gallery; a script that fails fails the build, and so does
+every warning.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+HERE = Path(__file__).parent.resolve()
+sys.path[:0] = [str(HERE / "course"), str(HERE)]
+# Data and detectors of the course are made anew for every build: the site shows what the code does.
+os.environ["FROSTBOX_COURSE"] = tempfile.mkdtemp(prefix="frostbox-course-")
+os.environ.pop("VOCDEVKIT", None)  # the site shows drawn scenes, never VOC's photos
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+warnings.filterwarnings("ignore", category=FutureWarning)
+
+from frostbox import __version__
+
+project = "frostbox"
+author = "the frostbox authors"
+project_copyright = "the frostbox authors, Apache-2.0"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["course", "lessons/sg_execution_times.rst"]
+default_role = "code"
+myst_heading_anchors = 3
+suppress_warnings = ["config.cache"]
+
+# --- the course ---------------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": "course",
+    "gallery_dirs": "lessons",
+    "filename_pattern": r"/\d\d_",
+    "ignore_pattern": r"helper\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("gallery",),
+    "reset_modules": (),
+    "run_stale_examples": True,
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "doc_module": ("frostbox",),
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "notebook_extensions": set(),
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 1e9,
+    "thumbnail_size": (480, 320),
+}
+
+# --- the API ------------------------------------------------------------------------------------
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+maximum_signature_line_length = 88
+
+# --- how it looks -------------------------------------------------------------------------------
+
+html_theme = "furo"
+html_title = "frostbox"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+pygments_style = "friendly"
+copybutton_prompt_text = "$ "
