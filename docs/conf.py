@@ -39,6 +39,7 @@ extensions = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["course", "lessons/sg_execution_times.rst"]
 default_role = "code"
+highlight_language = "none"  # what is not Python says nothing of itself: commands, listings
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
 
@@ -71,6 +72,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {
+    name: name for name in ("Source", "Raw", "Encoded", "Targets", "Floats", "Ints", "Rule")
+}
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -217,4 +217,9 @@ if voc("VOC2012"):
 #     frostbox explore FOLDER --split train --report data.html
 #     frostbox doctor FOLDER
 #
+# Try it
+# ------
+# * Which objects are marked difficult? Show the pictures that have one.
+# * Plot width over height of all boxes (``stats["aspect_ratios"]``). Which classes are wide?
+#
 # Next: :doc:`02_image_modes`.

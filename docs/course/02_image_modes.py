@@ -148,4 +148,10 @@ if voc("VOC2012"):
     assert without_a_box(load(voc("VOC2012"), "trainval"), 224) == 185
 
 # %%
+# Try it
+# ------
+# * Ask for 320 x 160 pixels instead. Which mode suffers most?
+# * Save the first hundred pictures in *crop* mode and flip through them: how many would you still
+#   recognise?
+#
 # Next: :doc:`03_largest_object`, the simplest detector there is.

@@ -158,4 +158,9 @@ assert targets["bboxes"].shape == (8, 4)
 assert ((targets["bboxes"] >= 0) & (targets["bboxes"] <= 1)).all()
 
 # %%
+# Try it
+# ------
+# * Take *crop* of 128 x 128 pixels. In how many images is another object the largest one now?
+# * Write the function that undoes ``target_to_tensor`` for a photo of any size.
+#
 # Next: :doc:`04_features`, what the network sees in these pixels.

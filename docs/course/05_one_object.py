@@ -201,14 +201,20 @@ for k in range(6):
     photo = Image.open(splits[1].images[k].photo).convert("RGB").resize((360, 270))
     score, label = scores[k, 0].max(-1)
     truth = box_convert(val["bboxes"][k : k + 1], "cxcywh", "xyxy")
-    both = torch.cat((truth, boxes[k])) * torch.tensor([360, 270, 360, 270])
-    names = [data.classes[int(val["labels"][k])], f"{data.classes[int(label)]} {float(score):.2f}"]
-    pictures.append(draw_boxes(photo, both, names, dashed=[True, False]))
+    pixels = torch.tensor([360, 270, 360, 270])
+    photo = draw_boxes(photo, truth * pixels, [data.classes[int(val["labels"][k])]], dashed=True)
+    found = [data.classes[int(label)]]
+    pictures.append(draw_boxes(photo, boxes[k] * pixels, found, [float(score)]))
 show(pictures)
 
 # %%
 # **What you should see.** The box lies roughly where the largest object is, too timid in size:
 # when it is not sure, the average is the answer that costs least. And in every picture there are
 # objects of which such a detector can say nothing at all, because it has only one answer.
+#
+# Try it
+# ------
+# * Train with ``{"pooled": True}``, which classifies the averaged map. Which figure gains?
+# * Learn from 60 images instead of 240. Which suffers more, box or class?
 #
 # Next: :doc:`06_grid`, one answer for every cell.

@@ -77,6 +77,7 @@ def draw_cells(ax, picture, target):
     ax.set_yticks(range(8))
     ax.grid(color="white", linewidth=0.7)
     ax.tick_params(labelbottom=False, labelleft=False, length=0)
+    ax.spines[:].set_visible(False)
     for row, column in target["has_obj"].nonzero().tolist():
         ax.add_patch(Rectangle((column, row), 1, 1, color="#ffd60a", alpha=0.45))
         cx, cy, width, height = (
@@ -125,7 +126,7 @@ detector = frostbox.train(
     neck=2,
     neck_width=128,
     width=256,
-    epochs=20,
+    epochs=10,
     batch_size=32,
     lr=2e-3,
     device="cpu",
@@ -158,8 +159,8 @@ print("raw outputs:", {name: tuple(tensor.shape) for name, tensor in raw.items()
 figure, (left, right) = plot(2, height=3.6)
 draw_cells(left, *valid[0])
 left.set_title("the truth")
-right.imshow(pixels.permute(1, 2, 0), extent=(0, 7, 7, 0), alpha=0.35)
-right.imshow(objectness, extent=(0, 7, 7, 0), cmap="Blues", alpha=0.6, vmin=0, vmax=1)
+right.imshow(pixels.permute(1, 2, 0), extent=(0, 7, 7, 0), alpha=0.3)
+right.imshow(objectness, extent=(0, 7, 7, 0), cmap="Blues", alpha=0.75, vmin=0)
 for i in range(7):
     for j in range(7):
         right.text(
@@ -182,14 +183,20 @@ pictures = [
     detections.draw(Image.open(image.photo).convert("RGB"))
     for image, detections in zip(valid.images[:6], found, strict=True)
 ]
-show(pictures, [f"{len(detections)} boxes" for detections in found])
+show(pictures, [f"boxes: {len(detections)}" for detections in found])
 
 assert all((detections.scores >= 0.2).all() for detections in found)
 assert sum(len(detections) for detections in found) > 6
 
 # %%
-# **What you should see.** More than one object an image, at last. And often two or three boxes on
-# one object: its centre lies near the border of a cell, and the neighbour claims it as well.
-# Nobody has told the cells to agree among themselves.
+# **What you should see.** More than one object in an image, at last, and in some images none: few
+# cells are that sure. And often two or three boxes on one object: its centre lies near the border
+# of a cell, and the neighbour claims it as well. Nobody has told the cells to agree among
+# themselves.
+#
+# Try it
+# ------
+# * How many objects are lost with 4 cells a side, and with 14?
+# * Train without ``neck``. What happens to the boxes?
 #
 # Next: :doc:`07_iou_and_nms`, which makes them.

@@ -188,5 +188,12 @@ for rule in ("nms", "agnostic", "soft-linear", "soft-gaussian", "wbf"):
     print(f"{rule:13} {sum(len(detections) for detections in found)} boxes")
 
 # %%
-# Which is best? To answer that we need a score for a whole detector. Next:
-# :doc:`08_average_precision`.
+# Which is best? To answer that we need a score for a whole detector.
+#
+# Try it
+# ------
+# * Two boxes share their centre and one is half as large each way. What is their IoU? Guess
+#   first.
+# * Make NMS by hand go class by class, and compare it with ``torchvision.ops.batched_nms``.
+#
+# Next: :doc:`08_average_precision`.

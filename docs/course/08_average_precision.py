@@ -166,4 +166,10 @@ assert mean.low < mean.value < mean.high
 #
 #     frostbox evaluate RUN DATA --report report.html
 #
+# Try it
+# ------
+# * Swap the scores of the first two detections of the small example. What is AP now?
+# * Add a hundred wrong boxes with score 0.01 to the grid's detections. What happens to AP, and
+#   why?
+#
 # Next: :doc:`09_anchors`, and a number that is worth more.

@@ -194,4 +194,9 @@ show(pictures)
 # backbone is the same, and the head has fewer weights. What has changed is how the question is
 # put.
 #
+# Try it
+# ------
+# * Give the head one anchor a cell (``kmeans=1``). What does it lose?
+# * Which objects have only one anchor, their own? Look at their IoU with it.
+#
 # Next: :doc:`10_scales`.

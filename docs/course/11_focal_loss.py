@@ -197,4 +197,9 @@ print(f"a box of IoU 0.7 should get the score {float(grid[curve.argmin()]):.2f}"
 assert abs(float(grid[curve.argmin()]) - 0.7) < 0.011
 
 # %%
+# Try it
+# ------
+# * Train with ``focal_gamma=0.0``, which is cross-entropy over all anchors, without mining.
+# * Give another ``seed`` to both trainings. Does the order stay?
+#
 # Next: :doc:`12_thaw`.

@@ -28,7 +28,8 @@ thawed = frostbox.train(
     data_folder(),
     start=str(trained("10_scales")),
     thaw="1",
-    thaw_epochs=5,
+    thaw_epochs=4,
+    views=2,
     batch_size=16,
     device="cpu",
     out=WORK / "12_thaw",
@@ -132,6 +133,11 @@ assert list(LADDER.values()) == sorted(LADDER.values())
 # %%
 # **What you should see.** The largest step is the one from the grid to anchors on several maps
 # (pages 9 and 10): how the question is put. After that, patience.
+#
+# Try it
+# ------
+# * Thaw two stages (``thaw="2"``). Is it worth its time?
+# * Run any page with ``VOCDEVKIT`` set, on real photos.
 #
 # Your own photos
 # ---------------
