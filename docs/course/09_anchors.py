@@ -190,7 +190,7 @@ pictures = [
 show(pictures)
 
 # %%
-# **What you should see.** The same six pictures as on pages 6 and 7, with boxes that fit. The
+# **What you should see.** Boxes that fit, small objects too, and several in each picture. The
 # backbone is the same, and the head has fewer weights. What has changed is how the question is
 # put.
 #
