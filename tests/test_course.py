@@ -17,8 +17,8 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 COURSE = ROOT / "docs" / "course"
 PAGES = sorted(path.stem for path in COURSE.glob("[0-9]*.py"))
-TRAIN = ("06", "07", "08", "09", "10", "11", "12")
-"""Pages that train a detector, or need one that another page trains: they take longer."""
+TRAIN = ("05", "06", "07", "08", "09", "10", "11", "12")
+"""Pages that train, or need a detector that another page trains: they take longer."""
 
 
 @pytest.fixture(scope="module")

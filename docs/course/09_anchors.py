@@ -43,7 +43,7 @@ left.set(xlabel="width / image width", ylabel="height / image height", title="ni
 right.plot([s["k"] for s in suggested], [s["mean_iou"] for s in suggested], "o-", color="#4363d8",
            label="here")  # fmt: skip
 right.plot([5, 9], [0.610, 0.672], "s", color="#e6194b", label="published for VOC2007")
-right.set(xlabel="anchors", ylabel="mean best IoU", ylim=(0.2, 0.8), title="how well they fit")
+right.set(xlabel="anchors", ylabel="mean best IoU", ylim=(0.2, 0.85), title="how well they fit")
 right.legend(frameon=False, loc="lower right")
 show(figure)
 
@@ -161,9 +161,9 @@ assert len(anchors) == (28 * 28 + 14 * 14 + 7 * 7) * 3
 assert found.own == len(truth)
 
 # %%
-# **What you should see.** Every object has an anchor or several, and yet hardly one anchor in a
-# hundred has an object. If all of them counted alike, the loss would be a loss about background,
-# and *nothing here* would be a splendid answer. **Hard-negative mining** takes only the
+# **What you should see.** Every object has an anchor or several, and yet hardly more than one anchor
+# in a hundred has an object. If all of them counted alike, the loss would be a loss about
+# background, and *nothing here* would be a splendid answer. **Hard-negative mining** takes only the
 # background anchors that are most wrong, three for each matched one. Page 11 has another cure.
 #
 # Better than the grid?
@@ -185,7 +185,7 @@ from PIL import Image
 photos = [image.photo for image in val.images[:6]]
 pictures = [
     found.draw(Image.open(photo).convert("RGB"))
-    for photo, found in zip(photos, detector.predict(photos, threshold=0.3), strict=True)
+    for photo, found in zip(photos, detector.predict(photos, threshold=0.4), strict=True)
 ]
 show(pictures)
 

@@ -2,7 +2,7 @@
 11. Focal loss: the crowd of easy examples
 ==========================================
 
-On page 9 one anchor in a hundred or more had an object. Each of the others is easy, *nothing
+On page 9 about one anchor in a hundred had an object. Each of the others is easy, *nothing
 here*, and costs next to nothing. But a hundred times next to nothing is more than something.
 **Focal loss** (Lin et al. 2017) silences the crowd with one factor.
 
