@@ -161,10 +161,11 @@ assert len(anchors) == (28 * 28 + 14 * 14 + 7 * 7) * 3
 assert found.own == len(truth)
 
 # %%
-# **What you should see.** Every object has an anchor or several, and yet hardly more than one anchor
-# in a hundred has an object. If all of them counted alike, the loss would be a loss about
-# background, and *nothing here* would be a splendid answer. **Hard-negative mining** takes only the
-# background anchors that are most wrong, three for each matched one. Page 11 has another cure.
+# **What you should see.** Every object has an anchor or several, and yet hardly more than one
+# anchor in a hundred has an object. If all of them counted alike, the loss would be a loss about
+# background, and *nothing here* would be a splendid answer. **Hard-negative mining** takes only
+# the background anchors that are most wrong, three for each matched one. Page 11 has another
+# cure.
 #
 # Better than the grid?
 # ---------------------

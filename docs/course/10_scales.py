@@ -143,7 +143,7 @@ show(figure)
 
 # %%
 # **What you should see.** Points of the colour of their object, larger where the prediction is
-# better. Small objects take theirs from the fine map, large ones from the coarse map. Nobody has
+# better. Small objects take theirs from the fine map, large ones from coarser maps. Nobody has
 # told them to.
 
 assert len(chosen.point) <= 9 * len(corners)

@@ -44,8 +44,8 @@ for name, one in (("frozen", frozen), ("thawed", thawed)):
 # %%
 # **What you should see.** Some points more, or none: the stage is kept only when it lowers the
 # loss on the validation set, otherwise frostbox says *it is undone*. On VOC's 2500 photos a
-# thawed stage is worth four to eight points, on three hundred photos it loses (:doc:`/results`):
-# few pictures cannot teach much to many weights.
+# thawed stage is worth some four points; on three hundred photos of VOC it lost
+# (:doc:`/results`): few pictures cannot teach much to many weights.
 #
 # Is it better, or lucky?
 # -----------------------
@@ -94,10 +94,10 @@ show(pictures)
 # %%
 # COCO
 # ----
-# The other great data set is **COCO**: 118,000 photos, 80 classes, five times as many small
-# objects, and the strict AP of page 8. What changes on the way there is not the method but the
-# amounts. Its result files are lists of boxes as corner and size, and frostbox writes and reads
-# them: other tools can judge our detections, and ``frostbox evaluate`` judges theirs.
+# The other great data set is **COCO**: 118,000 photos, 80 classes, many more small objects, and
+# the strict AP of page 8. What changes on the way there is not the method but the amounts. Its
+# result files are lists of boxes as corner and size, and frostbox writes and reads them: other
+# tools can judge our detections, and ``frostbox evaluate`` judges theirs.
 
 result = found.to_coco(image_id=1)[0]
 print(result)
