@@ -8,7 +8,9 @@ every warning.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -17,10 +19,14 @@ from pathlib import Path
 HERE = Path(__file__).parent.resolve()
 sys.path[:0] = [str(HERE / "course"), str(HERE)]
 # Data and detectors of the course are made anew for every build: the site shows what the code does.
-os.environ["FROSTBOX_COURSE"] = tempfile.mkdtemp(prefix="frostbox-course-")
+WORK = tempfile.mkdtemp(prefix="frostbox-course-")
+atexit.register(shutil.rmtree, WORK, ignore_errors=True)
+os.environ["FROSTBOX_COURSE"] = WORK
 os.environ.pop("VOCDEVKIT", None)  # the site shows drawn scenes, never VOC's photos
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 warnings.filterwarnings("ignore", category=FutureWarning)
+
+from sphinx.application import Sphinx
 
 from frostbox import __version__
 
@@ -92,3 +98,12 @@ html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
 copybutton_prompt_text = "$ "
+
+
+def setup(app: Sphinx) -> None:
+    """Show a reader's folder where a page prints this build's."""
+
+    def tidy(app: Sphinx, name: str, content: list[str]) -> None:
+        content[0] = content[0].replace(WORK, "~/.cache/frostbox/course")
+
+    app.connect("source-read", tidy)

@@ -20,5 +20,7 @@ def scraper(block: tuple, block_vars: dict[str, Any], gallery_conf: dict[str, An
 
 
 def _get_sg_image_scraper() -> Any:
-    helper.COLLECTED = []
+    """Called by sphinx-gallery before every cell is looked at."""
+    if helper.COLLECTED is None:
+        helper.COLLECTED = []
     return scraper
