@@ -140,12 +140,8 @@ for _ in range(12):
     history.append({"loss": total, **examined(head)})
 
 figure, axes = plot(3, height=2.6)
-for ax, (key, title) in zip(
-    axes,
-    [("loss", "loss, training"), ("mean_iou", "overlap of the box, val"),
-     ("accuracy", "right class, val")],
-    strict=True,
-):  # fmt: skip
+titles = {"loss": "loss, training", "mean_iou": "overlap, val", "accuracy": "right class, val"}
+for ax, (key, title) in zip(axes, titles.items(), strict=True):
     ax.plot(range(1, 13), [row[key] for row in history], color="#4363d8", linewidth=2)
     ax.set(xlabel="epoch")
     ax.set_title(title, fontsize=10)

@@ -17,7 +17,7 @@ cannot be said that way, and a detector that finds many objects.
 # n``. The rest, between 0 and 1, says where in the cell the centre lies. Width and height stay
 # relative to the image, because a large object is larger than any cell.
 
-from helper import WORK, data_folder, plot, show
+from helper import WORK, data_folder, frame, plot, show
 
 from frostbox import data
 
@@ -80,11 +80,8 @@ def draw_cells(ax, picture, target):
     ax.spines[:].set_visible(False)
     for row, column in target["has_obj"].nonzero().tolist():
         ax.add_patch(Rectangle((column, row), 1, 1, color="#ffd60a", alpha=0.45))
-        cx, cy, width, height = (
-            7 * decode_grid(target["bboxes"][None])[0, 7 * row + column]
-        ).tolist()
-        corner = (cx - width / 2, cy - height / 2)
-        ax.add_patch(Rectangle(corner, width, height, fill=False, color="#e6194b", linewidth=1.5))
+        cx, cy, w, h = (7 * decode_grid(target["bboxes"][None])[0, 7 * row + column]).tolist()
+        frame(ax, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), color="#e6194b", linewidth=1.5)
         ax.plot(cx, cy, "o", color="#e6194b", markersize=5)
 
 

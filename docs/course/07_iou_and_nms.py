@@ -18,8 +18,7 @@ after.
 # is scaled.
 
 import torch
-from helper import data_folder, plot, show, trained
-from matplotlib.patches import Rectangle
+from helper import data_folder, frame, plot, show, trained
 from torchvision.ops import box_iou, nms
 
 
@@ -50,7 +49,7 @@ for ax, target in zip(axes, (0.9, 0.7, 0.5, 0.3), strict=True):
     # Two squares of side 1, moved along the diagonal: s * s / (2 - s * s) with s = 1 - move.
     move = 1 - (2 * target / (1 + target)) ** 0.5
     for shift, colour in ((0, "#3cb44b"), (move, "#e6194b")):
-        ax.add_patch(Rectangle((shift, shift), 1, 1, fill=False, color=colour, linewidth=2))
+        frame(ax, (shift, shift, 1 + shift, 1 + shift), color=colour, linewidth=2)
     assert abs(iou_by_hand((0, 0, 1, 1), (move, move, 1 + move, 1 + move)) - target) < 1e-9
     ax.set(xlim=(-0.1, 1.6), ylim=(1.6, -0.1), aspect="equal", title=f"IoU {target}")
     ax.set_axis_off()
@@ -112,26 +111,22 @@ rows = [row for row, other in enumerate(found.names) if other == name]
 boxes, scores = torch.tensor(found.boxes[rows]), torch.tensor(found.scores[rows])
 
 kept = nms_by_hand(boxes, scores, 0.5)
-steps = min(3, len(kept))
-figure, axes = plot(steps, height=2.2)
-gone = set()
-for ax, step in zip(axes, range(steps), strict=True):
-    best = kept[step]
+figure, axes = plot(3, height=2.2)
+waiting = set(range(len(boxes)))
+for step, ax in enumerate(axes):
     ax.imshow(Image.open(photos[k]), alpha=0.5)
     ax.set_axis_off()
-    ax.set_title(f"keep {scores[best]:.2f}", fontsize=10)
-    for row, box in enumerate(boxes.tolist()):
-        now = row not in gone and row not in kept and iou_by_hand(boxes[best].tolist(), box) > 0.5
-        style = "#3cb44b" if row in kept[: step + 1] else "#e6194b" if now else "#777777"
-        if row in gone:
-            continue
-        gone |= {row} if now else set()
-        ax.add_patch(
-            Rectangle(
-                box[:2], box[2] - box[0], box[3] - box[1], fill=False, color=style,
-                linewidth=2.5 if row == best else 1.5, linestyle="--" if now else "-",
-            )
-        )  # fmt: skip
+    if step < len(kept):
+        ax.set_title(f"keep {scores[kept[step]]:.2f}", fontsize=10)
+        overlap = box_iou(boxes[kept[step]][None], boxes)[0]
+        removed = {row for row in waiting - set(kept) if overlap[row] > 0.5}
+        waiting -= removed
+        for row in waiting - set(kept[: step + 1]):
+            frame(ax, boxes[row], color="#777777", linewidth=1)
+        for row in removed:
+            frame(ax, boxes[row], color="#e6194b", linewidth=1.5, linestyle="--")
+        for row in kept[: step + 1]:
+            frame(ax, boxes[row], color="#3cb44b", linewidth=1.5 + (row == kept[step]))
 show(figure)
 print(f"{len(rows)} boxes of class {name}, {len(kept)} are kept")
 

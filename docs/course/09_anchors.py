@@ -19,7 +19,7 @@ On this page: shapes from k-means, offsets, matching, and the trouble with backg
 
 import numpy as np
 import torch
-from helper import WORK, data_folder, plot, show, trained, voc
+from helper import WORK, data_folder, frame, plot, show, trained, voc
 
 from frostbox import data
 from frostbox.data.anchors import size_iou, suggest_anchors
@@ -40,8 +40,8 @@ group = size_iou(sides, nine).argmax(1)
 left.scatter(*sides.T, c=group, cmap="tab10", s=5, alpha=0.6)
 left.plot(*nine.T, "k+", markersize=10, markeredgewidth=2)
 left.set(xlabel="width / image width", ylabel="height / image height", title="nine groups of boxes")
-right.plot([s["k"] for s in suggested], [s["mean_iou"] for s in suggested], "o-", color="#4363d8",
-           label="here")  # fmt: skip
+counts, fits = [s["k"] for s in suggested], [s["mean_iou"] for s in suggested]
+right.plot(counts, fits, "o-", color="#4363d8", label="here")
 right.plot([5, 9], [0.610, 0.672], "s", color="#e6194b", label="published for VOC2007")
 right.set(xlabel="anchors", ylabel="mean best IoU", ylim=(0.2, 0.85), title="how well they fit")
 right.legend(frameon=False, loc="lower right")
@@ -112,7 +112,6 @@ detector = frostbox.train(
 # An anchor that overlaps an object by an IoU of 0.5 or more learns it, and every object gets the
 # anchor that fits it best, however badly. All others learn *background*. Here for one picture:
 
-from matplotlib.patches import Rectangle
 from torchvision.ops import box_convert
 
 from frostbox.data.photos import read_image
@@ -127,13 +126,8 @@ with torch.no_grad():
     raw = detector.raw(detector.backbone(detector.backbone.normalise(pixels[None])))
 truth = targets(image, train, squeeze)["boxes"]
 anchors = raw["anchors"][0]
+corners = box_convert(anchors, "cxcywh", "xyxy")
 found = match_anchors(anchors, torch.zeros(len(truth), dtype=torch.int64), truth, batch=1)
-
-
-def outline(ax, box, **style):
-    """A normalised (cx, cy, w, h) box on axes in shares of the image."""
-    x1, y1, x2, y2 = box_convert(box, "cxcywh", "xyxy").tolist()
-    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **style))
 
 
 figure, (left, right) = plot(2, height=3.5)
@@ -145,12 +139,12 @@ for shape in range(9):
     start = (0, 28 * 28 * 3, 28 * 28 * 3 + 14 * 14 * 3)[level]
     cell = {0: 14 * 28 + 14, 1: 7 * 14 + 7, 2: 3 * 7 + 3}[level]
     colour = ("#e6194b", "#4363d8", "#3cb44b")[level]
-    outline(left, anchors[start + 3 * cell + k], color=colour, linewidth=1.5)
+    frame(left, corners[start + 3 * cell + k], color=colour, linewidth=1.5)
 left.set_title("three anchors of one cell, stride 8, 16, 32", fontsize=10)
 for k in found.anchor.tolist():
-    outline(right, anchors[k], color="#ffd60a", linewidth=1)
-for box in truth:
-    outline(right, box, color="#e6194b", linewidth=2)
+    frame(right, corners[k], color="#ffd60a", linewidth=1)
+for box in box_convert(truth, "cxcywh", "xyxy"):
+    frame(right, box, color="#e6194b", linewidth=2)
 right.set_title("matched anchors, and the truth in red", fontsize=10)
 show(figure)
 

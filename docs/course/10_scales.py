@@ -133,9 +133,8 @@ for ax, stride, first, last in zip(axes, (8, 16, 32), ends[:-1], ends[1:], stric
     for point, owner, quality in zip(chosen.point, chosen.truth, chosen.quality, strict=True):
         if first <= point < last:
             name = val.classes[int(truth["labels"][owner])]
-            colour = np.array(class_colour(name)) / 255
-            ax.scatter(*raw["points"][0, point], color=colour, s=15 + 90 * float(quality),
-                       edgecolor="white", linewidth=0.8)  # fmt: skip
+            colour, size = np.array(class_colour(name)) / 255, 15 + 90 * float(quality)
+            ax.scatter(*raw["points"][0, point], color=colour, s=size, edgecolor="white")
     ax.set_title(f"stride {stride}", fontsize=10)
     ax.set(xlim=(0, 1), ylim=(1, 0))
     ax.set_axis_off()
@@ -176,15 +175,15 @@ figure, (left, right) = plot(2, height=3)
 parts = {"small": "ap_small", "medium": "ap_medium", "large": "ap_large"}
 for k, (part, key) in enumerate(parts.items()):
     values = [getattr(summary, key) or 0 for summary in summaries.values()]
-    left.bar(np.arange(3) + 0.27 * (k - 1), values, 0.25, label=part,
-             color=("#3cb44b", "#f58231", "#e6194b")[k])  # fmt: skip
+    colour = ("#3cb44b", "#f58231", "#e6194b")[k]
+    left.bar(np.arange(3) + 0.27 * (k - 1), values, 0.25, label=part, color=colour)
 left.set_xticks(range(3), list(summaries))
 left.set(ylabel="COCO AP", title="by size of the object")
 left.legend(frameon=False)
 for k, (title, key) in enumerate((("IoU 0.50", "ap50"), ("IoU 0.75", "ap75"))):
     values = [getattr(summary, key) for summary in summaries.values()]
-    right.bar(np.arange(3) + 0.37 * (k - 0.5), values, 0.35, label=title,
-              color=("#4363d8", "#1b2a6b")[k])  # fmt: skip
+    colour = ("#4363d8", "#1b2a6b")[k]
+    right.bar(np.arange(3) + 0.37 * (k - 0.5), values, 0.35, label=title, color=colour)
 right.set_xticks(range(3), list(summaries))
 right.set(ylabel="AP", title="by how well the box must fit")
 right.legend(frameon=False)

@@ -15,7 +15,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 from platformdirs import user_cache_path
 
@@ -99,6 +101,12 @@ def plot(columns: int = 1, *, rows: int = 1, height: float = 3.2) -> tuple[Figur
         ax.set_axisbelow(True)
         ax.tick_params(labelsize=9)
     return figure, axes
+
+
+def frame(ax: Axes, box: Sequence[float], **style: object) -> None:
+    """Draw the outline of a box (xmin, ymin, xmax, ymax) into a figure."""
+    x1, y1, x2, y2 = (float(value) for value in box)
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **style))
 
 
 def show(
