@@ -18,6 +18,7 @@ why running it once is enough. This is the idea that frostbox is built on.
 # are cut off; we keep the maps before them, at three **strides**. A map of stride 32 has one cell
 # for every 32 x 32 pixels.
 
+# sphinx_gallery_thumbnail_number = 3
 import torch
 from helper import WORK, data_folder, plot, show
 from PIL import Image

@@ -18,6 +18,7 @@ On this page: two losses, a training loop of ten lines, and what comes out.
 # pushing with full strength when the answer is nearly right. **Smooth L1** is round near zero and
 # straight beyond.
 
+# sphinx_gallery_thumbnail_number = 3
 import torch
 from helper import WORK, data_folder, plot, show
 from torch.nn import functional as F

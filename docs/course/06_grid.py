@@ -17,6 +17,7 @@ cannot be said that way, and a detector that finds many objects.
 # n``. The rest, between 0 and 1, says where in the cell the centre lies. Width and height stay
 # relative to the image, because a large object is larger than any cell.
 
+# sphinx_gallery_thumbnail_number = 3
 from helper import WORK, data_folder, frame, plot, show
 
 from frostbox import data

@@ -17,6 +17,7 @@ after.
 # do not touch. It asks for place, size and shape at once, and it does not change when the picture
 # is scaled.
 
+# sphinx_gallery_thumbnail_number = 3
 import torch
 from helper import data_folder, frame, plot, show, trained
 from torchvision.ops import box_iou, nms
@@ -92,7 +93,9 @@ assert nms_by_hand(boxes, scores, 0.3) == nms(boxes, scores, 0.3).tolist()
 # Step by step
 # ------------
 # The grid detector of page 6, on the picture of the validation set where most is to be removed.
-# NMS goes **class by class**: a person in front of a boat must not delete the boat.
+# NMS goes **class by class**: a person in front of a boat must not delete the boat. The grid's
+# boxes are rough, so that two of one object may overlap by less than a half: here an IoU above
+# 0.3 counts as *the same object*.
 
 from PIL import Image
 
@@ -101,16 +104,16 @@ from frostbox import Detector, data
 detector = Detector.load(trained("06_grid"))
 val = data.load(data_folder(), "val")
 photos = [image.photo for image in val.images]
-before = detector.predict(photos, threshold=0.1, nms=None)
-after = detector.predict(photos, threshold=0.1, nms=0.5)
+before = detector.predict(photos, threshold=0.2, nms=None)
+after = detector.predict(photos, threshold=0.2, nms=0.3)
 removed = [len(b) - len(a) for b, a in zip(before, after, strict=True)]
 k = max(range(len(photos)), key=removed.__getitem__)
 found = before[k]
-name = max(set(found.names), key=found.names.count)
+name = max(dict.fromkeys(found.names), key=found.names.count)
 rows = [row for row, other in enumerate(found.names) if other == name]
 boxes, scores = torch.tensor(found.boxes[rows]), torch.tensor(found.scores[rows])
 
-kept = nms_by_hand(boxes, scores, 0.5)
+kept = nms_by_hand(boxes, scores, 0.3)
 figure, axes = plot(3, height=2.2)
 waiting = set(range(len(boxes)))
 for step, ax in enumerate(axes):
@@ -119,7 +122,7 @@ for step, ax in enumerate(axes):
     if step < len(kept):
         ax.set_title(f"keep {scores[kept[step]]:.2f}", fontsize=10)
         overlap = box_iou(boxes[kept[step]][None], boxes)[0]
-        removed = {row for row in waiting - set(kept) if overlap[row] > 0.5}
+        removed = {row for row in waiting - set(kept) if overlap[row] > 0.3}
         waiting -= removed
         for row in waiting - set(kept[: step + 1]):
             frame(ax, boxes[row], color="#777777", linewidth=1)
@@ -134,16 +137,13 @@ print(f"{len(rows)} boxes of class {name}, {len(kept)} are kept")
 # **What you should see.** From left to right, green what is kept, dashed red what that removes,
 # grey what waits for its turn.
 
-assert kept == nms(boxes, scores, 0.5).tolist()
+assert kept == nms(boxes, scores, 0.3).tolist()
 
 # %%
 # Predictions at 0.2, before and after
 # ------------------------------------
-# The six pictures of page 6 again. The grid's boxes are rough, so two of one object may overlap
-# by less than a half: here an IoU above 0.3 counts as *the same object*.
+# The six pictures of page 6 again.
 
-before = detector.predict(photos, threshold=0.2, nms=None)
-after = detector.predict(photos, threshold=0.2, nms=0.3)
 most = sorted(range(len(before)), key=lambda k: -len(before[k]))[:6]
 sheet, captions = [], []
 for k in most:

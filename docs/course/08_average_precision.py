@@ -21,6 +21,7 @@ what *difficult* means there, and how much of a score is luck.
 #
 # Two objects, three detections: a hit, a false positive, a hit.
 
+# sphinx_gallery_thumbnail_number = 2
 import numpy as np
 from helper import CLASSES, data_folder, plot, show, trained
 

@@ -17,6 +17,7 @@ On this page: shapes from k-means, offsets, matching, and the trouble with backg
 # average. *Alike* is measured by IoU, as if all boxes had the same centre (Redmon & Farhadi
 # 2017); by plain distance, large boxes would decide everything.
 
+# sphinx_gallery_thumbnail_number = 2
 import numpy as np
 import torch
 from helper import WORK, data_folder, frame, plot, show, trained, voc

@@ -17,6 +17,7 @@ by size.
 # The side of an object is the square root of its area, here in pixels of the 224 x 224 that the
 # network sees.
 
+# sphinx_gallery_thumbnail_number = 3
 import numpy as np
 import torch
 from helper import WORK, data_folder, plot, show, trained
