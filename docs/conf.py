@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -101,9 +102,22 @@ copybutton_prompt_text = "$ "
 
 
 def setup(app: Sphinx) -> None:
-    """Show a reader's folder where a page prints this build's."""
+    """What Sphinx and its extensions leave to be mended."""
 
     def tidy(app: Sphinx, name: str, content: list[str]) -> None:
+        # A reader's folder, where a page prints this build's.
         content[0] = content[0].replace(WORK, "~/.cache/frostbox/course")
 
+    def keep_together(
+        app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+    ) -> None:
+        # "precision, recall: ..." would be read as a `recall` of the type `precision,`.
+        several = re.compile(r"^:(ivar|param) (\w+(?:, \w+)+):")
+        lines[:] = [several.sub(_with_slashes, line) for line in lines]
+
     app.connect("source-read", tidy)
+    app.connect("autodoc-process-docstring", keep_together, priority=600)  # after napoleon
+
+
+def _with_slashes(found: re.Match[str]) -> str:
+    return f":{found[1]} {found[2].replace(', ', '/')}:"
