@@ -79,9 +79,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {
-    name: name for name in ("Source", "Raw", "Encoded", "Targets", "Floats", "Ints", "Rule")
-}
+autodoc_type_aliases = {name: name for name in ("Source", "Raw", "Encoded", "Targets")}
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

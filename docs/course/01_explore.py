@@ -212,10 +212,11 @@ if voc("VOC2012"):
 # %%
 # On your own data
 # ----------------
-# Everything on this page, for any folder in VOC's layout, as one page in a browser::
+# Everything on this page, for a data set in VOC's, COCO's or YOLO's format, as a page in a
+# browser::
 #
-#     frostbox explore FOLDER --split train --report data.html
-#     frostbox doctor FOLDER
+#     frostbox explore DATA --split train --report data.html
+#     frostbox doctor DATA
 #
 # Try it
 # ------

@@ -141,8 +141,9 @@ assert list(LADDER.values()) == sorted(LADDER.values())
 #
 # Your own photos
 # ---------------
-# All of the course in a few lines of a shell. The second one takes the time that you have and
-# chooses backbone, size, views, thawing and epochs for it::
+# All of the course in a few lines of a shell. DATA may be in VOC's, COCO's or YOLO's format. The
+# second line takes the time that you have and chooses backbone, size, views, thawing and epochs
+# for it::
 #
 #     frostbox doctor   DATA
 #     frostbox train    DATA --budget 10min --out runs/first
