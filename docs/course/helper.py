@@ -144,8 +144,9 @@ def _as_picture(shown: object, captions: Sequence[str] | None, columns: int) -> 
         return shown
     assert isinstance(shown, Sequence)
     width = (740 - 14 * (columns + 1)) // columns
-    tallest = max(round(p.height * min(1, width / p.width)) for p in shown)
-    return contact_sheet(shown, captions, columns=columns, cell=(width, tallest))
+    heights = sorted(round(p.height * min(1, width / p.width)) for p in shown)
+    # The middle one: a single photo taken upright must not make every row as high as itself.
+    return contact_sheet(shown, captions, columns=columns, cell=(width, heights[len(shown) // 2]))
 
 
 @contextlib.contextmanager
