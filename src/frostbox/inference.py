@@ -99,7 +99,7 @@ def _truth(
         raise SettingsError(f"the model knows the classes {names}: leave --classes out")
     own = known[0].classes if known else ()
     learned = {old: new for settings in known for old, new in settings.rename.items()}
-    typed = rename or {}
+    typed = {old: learned.get(new, new) for old, new in (rename or {}).items()}
     # Other data may lack what a detector knows; a renaming that was typed must hit something.
     dataset = load(
         data, split, own or classes, {**learned, **typed},

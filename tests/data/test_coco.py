@@ -174,6 +174,34 @@ def test_infinite_numbers_are_refused(tmp_path: Path) -> None:
         read_coco(path)
 
 
+def test_numbers_beyond_a_float_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="bbox is"):
+        _read_one(tmp_path, coco_object(7, 1, [1, 2, 10**400, 4]))
+
+
+def test_two_names_that_lead_to_one_photo_are_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "1.jpg")
+    images = [coco_image(k, f"/data/cam{k}/1.jpg") for k in (1, 2)]
+    with pytest.raises(DataError, match=r"images\[1\] is the photo of images\[0\]"):
+        read_coco(write_coco_file(tmp_path / "train.json", images))
+
+
+def test_category_ids_of_both_kinds_are_written(tmp_path: Path) -> None:
+    categories = [{"id": "a", "name": "cat"}, {"id": 0, "name": "dog"}]
+    objects = [coco_object(7, "a", [1, 2, 3, 4]), coco_object(7, 0, [5, 6, 7, 8])]
+    dataset = read_coco(write_coco_file(tmp_path / "train.json", ONE, objects, categories))
+    write_coco(tmp_path / "again.json", dataset, ["a.jpg"])
+    again = read_coco(tmp_path / "again.json")
+    assert [obj.name for obj in again.images[0].objects] == ["cat", "dog"]
+
+
+def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "annotations"):
+        write_coco_file(folder / "train.json", ONE)
+    with pytest.raises(DataError, match="both say that they are 'train'; give one"):
+        find_files(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("images", "categories", "message"),
     [
@@ -181,6 +209,7 @@ def test_infinite_numbers_are_refused(tmp_path: Path) -> None:
         (ONE, [*CATEGORIES, {"id": 3, "name": "x"}], "id 3 stands 2 times in categories"),
         (ONE, [{"id": 1, "name": ""}], "category 1 has the name ''"),
         (ONE, [], "categories holds no class name"),
+        ([*ONE, {**ONE[0], "id": 8}], CATEGORIES, r"images\[1\] is the photo of images\[0\]"),
         ([{"id": 7, "width": 60, "height": 40}], CATEGORIES, "has no file_name"),
         ([{"file_name": "a.jpg"}], CATEGORIES, r"images\[0\] has no id"),
     ],

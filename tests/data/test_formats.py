@@ -131,6 +131,15 @@ def test_a_list_of_its_own_stays_whole_unless_val_has_to_come_from_it(
     assert not set(boxes(learn)) & set(boxes(held))
 
 
+def test_without_val_all_of_an_unnamed_list_is_learned_from(tiny_voc: TinyVoc) -> None:
+    root = tiny_voc(splits={"all": ["a", "b", "c", "d"]})
+    learn, none = load_training(root, "train", None)
+    assert (len(learn), none) == (4, None)
+    learn, held = load_training(root, "train", "val")
+    assert held is not None
+    assert 0 < len(held) == 4 - len(learn)
+
+
 def test_a_val_that_would_share_images_is_refused(tiny_voc: TinyVoc) -> None:
     root = tiny_voc(splits={"train": ["a", "b"], "trainval": ["a", "b", "c"]})
     with pytest.raises(SettingsError, match="would share images with 'trainval'"):

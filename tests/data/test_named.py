@@ -132,6 +132,37 @@ def test_coco_is_unpacked_into_its_own_folder(
     assert (data_home / "coco2017/train2017/train.jpg").is_file()
 
 
+def test_a_download_that_was_cut_off_goes_on_and_one_removed_begins_again(
+    tmp_path: Path, nowhere: Path, data_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _coco(tmp_path / "source")
+    fetched: list[str] = []
+    broken = True
+
+    def fetch(archive, folder: Path, report=None) -> Path:
+        if broken and archive.name == "train2017.zip":
+            raise NotFoundError("the connection ended")
+        fetched.append(archive.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = source / ("annotations" if "annot" in archive.name else archive.name[:-4])
+        with zipfile.ZipFile(folder / archive.name, "w") as pack:
+            for path in part.iterdir():
+                pack.write(path, f"{part.name}/{path.name}")
+        return folder / archive.name
+
+    monkeypatch.setattr(named, "fetch", fetch)
+    for _ in range(2):
+        with pytest.raises(NotFoundError, match="the connection ended"):
+            load("coco2017", "train")
+    assert fetched == ["annotations_trainval2017.zip", "val2017.zip"]
+    broken = False
+    assert len(load("coco2017", "train", require_photos=True).photos) == 1
+    assert len(fetched) == 3
+    shutil.rmtree(data_home / "coco2017")
+    assert len(load("coco2017", "train", require_photos=True).photos) == 1
+    assert len(fetched) == 6
+
+
 def test_a_download_that_fails_says_so(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(archive, folder: Path, report=None) -> Path:
         raise NotFoundError(f"{archive.url} cannot be downloaded")

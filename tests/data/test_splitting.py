@@ -103,6 +103,11 @@ def test_faults(tmp_path: Path, data_home: Path) -> None:
     path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
     with pytest.raises(DataError, match="has version 9; .* upgrade frostbox"):
         made_splits(_set(tmp_path, MIXED))
+    sides = json.loads(path.read_text().replace('"version": 9', '"version": 1'))
+    path.write_text(json.dumps(sides))
+    left = [image for image in MIXED if image.image_id in sides["splits"]["train"]]
+    with pytest.raises(DataError, match="none of the images .* into 'val'; remove the file"):
+        made_splits(_set(tmp_path, left))
     path.write_text("{")
     with pytest.raises(DataError, match="is damaged .*; remove it"):
         made_splits(_set(tmp_path, MIXED))

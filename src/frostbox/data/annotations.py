@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 Box = tuple[float, float, float, float]
 
@@ -109,7 +110,8 @@ class DetectionSet:
     def label_numbers(self) -> dict[int, int]:
         """The data set's own category id of each label that has one, the smallest of several."""
         found: dict[int, int] = {}
-        for number, label in sorted(self.categories.items()):
+        for number in sorted(self.categories, key=in_id_order):
+            label = self.categories[number]
             if label is not None:
                 found.setdefault(label, number)
         return found
@@ -117,3 +119,8 @@ class DetectionSet:
     def subset(self, images: Sequence[ImageAnnotation]) -> DetectionSet:
         """The same data set with other images."""
         return replace(self, images=tuple(images))
+
+
+def in_id_order(number: Any) -> tuple[bool, Any]:
+    """A key that sorts ids of images or categories: numbers before words."""
+    return isinstance(number, str), number

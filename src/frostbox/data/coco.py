@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +22,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.annotations import (
+    Box,
+    DetectionSet,
+    ImageAnnotation,
+    ObjectAnnotation,
+    in_id_order,
+)
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.coco_layout import bare_name, split_of
-from frostbox.data.photo_names import PhotoFinder, escapes, image_ids
+from frostbox.data.photo_names import PhotoFinder, escapes, image_ids, repeated
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import check_names
 from frostbox.errors import DataError, NotFoundError
@@ -107,6 +113,9 @@ def parse(
     names = list(dict.fromkeys(classes.values()))
     objects = reader.objects(annotations, reader.images(images), classes)
     ids = image_ids(_file_name(entry) for entry in images)
+    keys = [(i, reader.photo_of[entry["id"]] or i) for i, entry in zip(ids, images, strict=True)]
+    doubled = [f"images[{k}] is the photo of images[{j}]: {ids[k]!r}" for j, k in repeated(keys)]
+    refuse(doubled, str(file), "keep one entry, and give its id to the annotations of both")
     records = tuple(
         ImageAnnotation(
             image_id=image_id,
@@ -288,7 +297,8 @@ def _object(entry: Mapping[str, Any], name: str, box: Box) -> ObjectAnnotation:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return type(value) in (int, float) and math.isfinite(value)
+    # An int beyond a float has no business here, and math.isfinite raises on it.
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _is_side(value: Any) -> TypeGuard[float]:
@@ -339,7 +349,7 @@ def category_ids(dataset: DetectionSet) -> list[int]:
     """The category id of each label: the data set's own, or counted from 1."""
     own = dataset.label_numbers()
     in_order = [own.get(k, -1) for k in range(len(dataset.classes))]
-    if len(own) == len(dataset.classes) and sorted(in_order) == in_order:
+    if len(own) == len(dataset.classes) and sorted(in_order, key=in_id_order) == in_order:
         return in_order
     return list(range(1, len(dataset.classes) + 1))
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frostbox.data.split_names import SPLIT_WORDS, tokens, word_in
+from frostbox.errors import DataError
 
 _PEEK = 1 << 18
 _KEYS = re.compile(r'"(images|annotations)"\s*:\s*\[')
@@ -64,7 +65,16 @@ def split_of(path: Path) -> str:
 def _by_split(paths: Sequence[Path]) -> dict[str, Path]:
     """By the word in their names; by the bare names where two would be the same."""
     count = Counter(split_of(path) for path in paths)
-    return {split_of(p) if count[split_of(p)] == 1 else bare_name(p): p for p in paths}
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = split_of(path) if count[split_of(path)] == 1 else bare_name(path)
+        if name in found:
+            raise DataError(
+                f"{found[name]} and {path} both say that they are {name!r}; give one of the two, "
+                "or rename it."
+            )
+        found[name] = path
+    return found
 
 
 def bare_name(path: Path) -> str:

@@ -105,7 +105,8 @@ def unpack(path: Path, folder: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
                     parts = PurePosixPath(name.replace("\\", "/"))
-                    if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[:1]:
+                    drive = ":" in "".join(parts.parts[:1])
+                    if parts.is_absolute() or ".." in parts.parts or drive:
                         raise DataError(f"{path} holds {name!r}, which leads out of its folder.")
                 archive.extractall(folder)
         else:

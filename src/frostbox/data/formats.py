@@ -189,6 +189,8 @@ def load_training(
                 f"images with {train!r}: train on {source.base!r}, or give another list with "
                 "--val-split (none for none)"
             )
+    if val is None and train not in source.lists and train == splitting.MADE[0]:
+        train = source.base or train  # nothing is to be held back
     learn = load(source, train, classes, rename, absent=absent, require_photos=True)
     if val is None:
         if source.base == train:

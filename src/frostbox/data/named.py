@@ -102,10 +102,14 @@ def places() -> list[Path]:
 
 def _find(name: str) -> Path | None:
     known = SETS[name]
+    marks = [_mark(data_home(), archive) for archive in known.archives]
+    begun = any(mark.is_file() for mark in marks) and not all(mark.is_file() for mark in marks)
     tails = [known.folder, Path(known.folder).name, "coco", "COCO"]
     for place in places():
         for tail in tails:
             folder = place / tail
+            if begun and place == data_home():  # a download that was cut off goes on
+                continue
             if folder.is_dir() and _is_it(name, folder):
                 logger.warning("%s: found in %s", name, folder)
                 return folder
@@ -113,6 +117,8 @@ def _find(name: str) -> Path | None:
 
 
 def _is_it(name: str, folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
     if name.startswith("voc"):
         return folder.name.lower() == name and is_voc(folder) and bool(splits(folder))
     files = find_files(folder).values()
@@ -124,6 +130,9 @@ def _download(name: str) -> Path:
     home = data_home()
     size = sum(archive.nbytes for archive in known.archives) / 1e9
     logger.warning("%s: no copy found; downloading %.1f GB into %s", name, size, home)
+    if not (home / known.folder).is_dir():
+        for archive in known.archives:  # what was unpacked has been removed
+            _mark(home, archive).unlink(missing_ok=True)
     progress = Progress()
     try:
         for archive in known.archives:
@@ -138,7 +147,7 @@ def _download(name: str) -> Path:
 
 def _fetch_part(archive: Archive, home: Path, known: Named, progress: Progress) -> None:
     """Fetch and unpack one archive, unless that was done; the archive is then removed."""
-    done = home / "downloads" / f"{archive.name}.done"
+    done = _mark(home, archive)
     if done.is_file():
         return
     progress.start(f"downloading {archive.name}", archive.nbytes // _MB, "MB")
@@ -147,3 +156,8 @@ def _fetch_part(archive: Archive, home: Path, known: Named, progress: Progress) 
     unpack(path, home / known.below)
     done.write_text(archive.md5 + "\n")
     path.unlink()
+
+
+def _mark(home: Path, archive: Archive) -> Path:
+    """The file that says that an archive was unpacked."""
+    return home / "downloads" / f"{archive.name}.done"

@@ -79,6 +79,17 @@ def image_ids(names: Iterable[str]) -> list[str]:
     return [s if seen[s] == 1 else n for s, n in zip(stems, plain, strict=True)]
 
 
+def repeated(keys: Iterable[tuple[str, Path | str]]) -> list[tuple[int, int]]:
+    """Where an id or a photo stands again: the first place, and this one."""
+    first: dict[Path | str, int] = {}
+    found = []
+    for k, (image_id, photo) in enumerate(keys):
+        before = min(first.setdefault(image_id, k), first.setdefault(photo, k))
+        if before < k:
+            found.append((before, k))
+    return found
+
+
 def report_missing(dataset: DetectionSet, require: bool, folder: Path | None = None) -> None:
     """Say, once, which photos a split names and the folder lacks.
 

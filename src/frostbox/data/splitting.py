@@ -32,7 +32,8 @@ def made_splits(whole: DetectionSet) -> dict[str, DetectionSet]:
     The file is written on the first call, and again when images were added.
 
     Raises:
-        DataError: fewer than two images, or a file that is damaged or of a newer version.
+        DataError: fewer than two images, a side of which no image is left, or a file that is
+            damaged or of a newer version.
     """
     if len(whole) < 2:
         raise DataError(
@@ -45,6 +46,12 @@ def made_splits(whole: DetectionSet) -> dict[str, DetectionSet]:
     if fresh:
         sides |= stratified(whole.images, VAL_SHARE, SEED, sides)
         _write(path, whole, sides)
+    for name in MADE:
+        if not any(sides[image.image_id] == name for image in whole.images):
+            raise DataError(
+                f"{path} puts none of the images that {whole.root} has now into {name!r}; remove "
+                "the file to split them anew."
+            )
     return {
         name: replace(
             whole,

@@ -215,7 +215,7 @@ class _Table:
             try:
                 photo = self._photo(entry[self.image], index)
                 width, height, orientation = image_size(photo)
-            except DataError as error:
+            except (DataError, NotFoundError) as error:
                 broken.append(str(error).rstrip("."))
                 continue
             size = (height, width) if orientation >= 5 else (width, height)
@@ -223,6 +223,8 @@ class _Table:
             number = number if type(number) in (int, str) else None
             found.append(_Row(index, photo, size, objects, number))
         refuse(faults, self.where, "mend or remove the rows")
+        if broken and not found:
+            raise NotFoundError(f"no row can be read: {some(broken)}")
         if broken:
             logger.warning("%s rows are left out: %s", len(broken), some(broken))
         used = sorted({obj.name for row in found for obj in row.objects})

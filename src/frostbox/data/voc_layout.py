@@ -103,7 +103,7 @@ def listed_ids(path: Path, annotated: Mapping[str, str]) -> list[tuple[int, str]
     Raises:
         DataError: the file is not UTF-8.
     """
-    lines = enumerate(_read_text(path).splitlines(), start=1)
+    lines = enumerate(read_text_file(path).splitlines(), start=1)
     return [(k, image_id(line.strip(), annotated)) for k, line in lines if line.strip()]
 
 
@@ -154,7 +154,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: the file has no name in it or a name twice.
     """
-    names = [line.strip() for line in _read_text(path).splitlines()]
+    names = [line.strip() for line in read_text_file(path).splitlines()]
     return check_names([name for name in names if name], str(path))
 
 
@@ -206,7 +206,8 @@ def image_id(line: str, annotated: Mapping[str, str]) -> str:
     return head.strip() if head.strip() and last in {"-1", "0", "1"} else line
 
 
-def _read_text(path: Path) -> str:
+def read_text_file(path: Path) -> str:
+    """A file's text. Raises DataError where it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.photo_names import image_ids
 from frostbox.data.photos import image_size
 from frostbox.data.yolo_layout import YoloFolder, label_file, photos_of
-from frostbox.errors import DataError
+from frostbox.errors import DataError, NotFoundError
 
 logger = logging.getLogger("frostbox")
 
@@ -87,7 +87,7 @@ class _Reader:
     def image(self, photo: Path, image_id: str) -> ImageAnnotation | None:
         try:
             width, height, orientation = image_size(photo)
-        except DataError as error:
+        except (DataError, NotFoundError) as error:
             self.broken.append(str(error).rstrip("."))
             return None
         size = (height, width) if orientation >= 5 else (width, height)

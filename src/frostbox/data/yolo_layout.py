@@ -18,7 +18,7 @@ import yaml
 
 from frostbox.data.photo_names import PhotoFinder, escapes, parts_of, photos_below
 from frostbox.data.split_names import SPLIT_WORDS
-from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names
+from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
 from frostbox.errors import DataError, NotFoundError
 
 _SUFFIXES = (".yaml", ".yml")
@@ -98,10 +98,7 @@ def photos_of(folder: YoloFolder, split: str) -> list[Path]:
 
 def _listed(path: Path, root: Path) -> list[Path]:
     """The photos that a list names, one a line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
+    lines = read_text_file(path).splitlines()
     finder = PhotoFinder([path.parent, root, root / "images"])
     found, missing = [], []
     for number, line in enumerate(lines, start=1):
@@ -242,7 +239,7 @@ def _source(entry: str, root: Path, path: Path, key: str) -> Path:
 def _from_darknet(path: Path) -> YoloFolder:
     """CVAT's "YOLO 1.1": obj.data names the lists and the file of names."""
     fields = {}
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_text_file(path).splitlines():
         key, _, value = line.partition("=")
         fields[key.strip()] = value.strip()
     root = path.parent
