@@ -170,6 +170,42 @@ def test_one_photo_in_several_splits_and_one_name_for_several_photos(
     shutil.rmtree(done.out)
 
 
+@pytest.mark.parametrize("with_photo", [True, False])
+@pytest.mark.parametrize("to", ["voc", "coco"])
+def test_splits_that_disagree_about_an_image_keep_what_they_say(
+    to: str, with_photo: bool, tmp_path: Path
+) -> None:
+    if with_photo:
+        photo(tmp_path / "set" / "a.jpg")
+    said = {"train": 3, "val": 90}
+    for split, category in said.items():
+        write_coco_file(
+            tmp_path / "set" / f"{split}.json",
+            [coco_image(1, "a.jpg")], [coco_object(1, category, [1, 2, 30, 20])],
+        )  # fmt: skip
+    done = convert(tmp_path / "set", tmp_path / "out", to)
+    assert "names of 1 images, such as 'a', now 'a-2'" in done.lost
+    names = {s: [o.name for o in load(tmp_path / "out", s).images[0].objects] for s in said}
+    assert names == {"train": ["cat"], "val": ["dog"]}
+
+
+def test_category_ids_that_differ_by_split_are_lost(tmp_path: Path) -> None:
+    for split, ids in (("train", (1, 2)), ("val", (2, 1))):
+        categories = [{"id": k, "name": n} for k, n in zip(ids, ("cat", "dog"), strict=True)]
+        write_coco_file(
+            tmp_path / "set" / f"{split}.json",
+            [coco_image(1, f"{split}.jpg")], [coco_object(1, 1, [1, 2, 30, 20])], categories,
+        )  # fmt: skip
+    lost = "ids of categories: they are counted anew"
+    assert lost in convert(tmp_path / "set", tmp_path / "out", "coco").lost
+    one = convert(tmp_path / "set", tmp_path / "one", "coco", splits=["train"])
+    assert one.lost == []
+    turned = convert(
+        tmp_path / "set", tmp_path / "turned", "coco", splits=["train"], classes=("dog", "cat")
+    )
+    assert lost in turned.lost
+
+
 def test_folders_in_names_become_part_of_the_name(tmp_path: Path) -> None:
     photo(tmp_path / "x/a.jpg")  # beside a file that was given, results are fine
     path = write_coco_file(tmp_path / "train.json", [coco_image(1, "x/a.jpg")])

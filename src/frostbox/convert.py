@@ -137,7 +137,7 @@ class _Writer:
     copy: bool
     done: Converted
     progress: Progress
-    stems: dict[tuple[Path | None, str], str] = field(default_factory=dict)
+    stems: dict[tuple[Path, str, tuple[ObjectAnnotation, ...]], str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     placed: set[Path] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
@@ -145,7 +145,6 @@ class _Writer:
     def write(self, sets: Mapping[str, DetectionSet], labels: Sequence[str]) -> None:
         """Write all splits and note what was lost."""
         self.progress.start("converting", sum(map(len, sets.values())), "images")
-        one = next(iter(sets.values()))
         for split, dataset in sets.items():
             writable = self._expressible(dataset)
             getattr(self, f"_{self.to}")(split, writable)
@@ -159,19 +158,25 @@ class _Writer:
         self.done.lost = [
             *(f"{split}: {text}" for split, dataset in sets.items() for text in dataset.unread),
             *(f"{what} of {number:,} objects" for what, number in self.counts.items() if number),
-            *self._lost_ids(one, sets.values()),
+            *self._lost_ids(sets.values()),
         ]
 
-    def _lost_ids(self, one: DetectionSet, sets: Iterable[DetectionSet]) -> list[str]:
+    def _lost_ids(self, sets: Iterable[DetectionSet]) -> list[str]:
         lost = []
-        changed = {old: new for (_, old), new in self.stems.items() if old != new}
+        changed = {old: new for (_, old, _), new in self.stems.items() if old != new}
         if changed:
             old, new = next(iter(changed.items()))
             lost.append(f"names of {len(changed):,} images, such as {old!r}, now {new!r}")
-        numbered = [i for dataset in sets for i in dataset.images if i.number is not None]
-        if self.to != "coco" and (numbered or one.categories):
+        numbered = any(
+            one.categories or any(image.number is not None for image in one.images) for one in sets
+        )
+        if self.to != "coco" and numbered:
             lost.append("ids of images and categories")
-        elif one.categories and category_ids(one) != sorted(one.label_numbers().values()):
+        elif any(
+            category_ids(one)[label] != number
+            for one in sets
+            for label, number in one.label_numbers().items()
+        ):
             lost.append("ids of categories: they are counted anew")
         return lost
 
@@ -211,8 +216,11 @@ class _Writer:
         return plain
 
     def _stem(self, image: ImageAnnotation) -> str:
-        """A file name for the image, its own where that is possible; the same in every split."""
-        key = (image.photo, image.image_id)
+        """A file name for the image, its own where that is possible; the same in every split.
+
+        Two splits that say different things of one image get two files.
+        """
+        key = (image.photo or image.source, image.image_id, image.objects)
         if key not in self.stems:
             wanted = _UNSAFE.sub("_", _ENDS.sub("", image.image_id)) or "image"
             stem, number = wanted, 2
