@@ -173,6 +173,33 @@ def test_roboflow(tmp_path: Path) -> None:
         assert len(_read(tmp_path, split).images[0].objects) == 1
 
 
+def test_a_test_split_that_is_not_there_is_no_obstacle(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _set(tmp_path, "0 0.5 0.5 0.5 0.5\n", YAML + "test: ../test/images\n")
+    folder = find_yolo(tmp_path)
+    assert folder is not None
+    assert set(folder.splits) == {"train", "val"}
+    assert "test is '../test/images'" in caplog.text
+    (tmp_path / "data.yaml").write_text(YAML.replace("images/val", "images/gone"))
+    with pytest.raises(NotFoundError, match="val is 'images/gone'"):
+        find_yolo(tmp_path)
+
+
+def test_hidden_folders_hold_no_photos(tmp_path: Path) -> None:
+    _set(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    photo(tmp_path / "images/train/.ipynb_checkpoints/a-checkpoint.jpg")
+    assert [image.image_id for image in _read(tmp_path).images] == ["a"]
+
+
+def test_the_names_may_lie_beside_the_labels(tmp_path: Path) -> None:
+    photo(tmp_path / "images/a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
+    assert [obj.name for obj in _read(tmp_path, "all").images[0].objects] == ["dog"]
+
+
 def test_path_and_lists(tmp_path: Path) -> None:
     root = _set(tmp_path / "data", "1 0.5 0.5 0.5 0.5\n")
     absolute = (root / "images/val/b.jpg").resolve()

@@ -116,13 +116,15 @@ def report_missing(dataset: DetectionSet, require: bool, folder: Path | None = N
 
 
 def photos_below(folder: Path) -> list[Path]:
-    """All pictures in a folder and its subfolders, by name."""
-    found = [
-        Path(where) / name
-        for where, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(PHOTO_SUFFIXES) and not name.startswith(".")
-    ]
+    """All pictures in a folder and its subfolders, by name; what begins with a dot is left out."""
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(where) / name
+            for name in names
+            if name.lower().endswith(PHOTO_SUFFIXES) and not name.startswith(".")
+        ]
     return sorted(found)
 
 

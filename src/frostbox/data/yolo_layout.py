@@ -9,6 +9,7 @@ What stands inside the label files is the business of `yolo.py`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from frostbox.data.photo_names import PhotoFinder, escapes, parts_of, photos_bel
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
 from frostbox.errors import DataError, NotFoundError
+
+logger = logging.getLogger("frostbox")
 
 _SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels")
@@ -165,7 +168,14 @@ def _from_yaml(path: Path, *, trusted: bool) -> YoloFolder:
         if not entry:  # an empty `test:` is common
             continue
         entries = entry if isinstance(entry, list) else [entry]
-        sources = tuple(_source(str(item), root, path, key) for item in entries)
+        try:
+            sources = tuple(_source(str(item), root, path, key) for item in entries)
+        except NotFoundError as error:
+            if key != "test":
+                raise
+            # Exports name a test split that they do not have.
+            logger.warning("%s; the data set has no test", str(error).split(";")[0])
+            continue
         if split in splits and splits[split] != sources:
             raise DataError(f"{path}: {key} and val are both given; remove one of the two.")
         splits[split] = sources
@@ -263,7 +273,8 @@ def _darknet_file(root: Path, name: str) -> Path | None:
 
 def _from_folders(data: Path) -> YoloFolder | None:
     """Photos with label files and a list of names, without any description."""
-    named_in = next((data / name for name in _NAME_FILES if (data / name).is_file()), None)
+    places = [folder / name for folder in (data, data / "labels") for name in _NAME_FILES]
+    named_in = next((path for path in places if path.is_file()), None)
     images = data / "images"
     splits: dict[str, tuple[Path, ...]] = {}
     if images.is_dir() and _has_text(data / "labels"):
