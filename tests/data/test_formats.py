@@ -140,6 +140,24 @@ def test_without_val_all_of_an_unnamed_list_is_learned_from(tiny_voc: TinyVoc) -
     assert 0 < len(held) == 4 - len(learn)
 
 
+def test_val_need_not_have_all_the_classes_that_are_kept(tmp_path: Path) -> None:
+    rare = [{"id": 1, "name": "cat"}, {"id": 2, "name": "rare"}]
+    for split, categories in (("train", rare), ("val", rare[:1])):
+        photo(tmp_path / f"{split}.jpg")
+        write_coco_file(
+            tmp_path / f"{split}.json", [coco_image(1, f"{split}.jpg")],
+            [coco_object(1, categories[-1]["id"], [1, 2, 30, 20])], categories,
+        )  # fmt: skip
+    learn, held = load_training(tmp_path, "train", "val", ("rare", "cat"))
+    assert held is not None
+    assert learn.classes == held.classes == ("rare", "cat")
+    learn, held = load_training(tmp_path, "train", "val", None, {"rare": "cat"})
+    assert held is not None
+    assert learn.classes == held.classes == ("cat",)
+    with pytest.raises(SettingsError, match="did you mean 'rare'"):
+        load_training(tmp_path, "train", "val", ("rarer", "cat"))
+
+
 def test_a_val_that_would_share_images_is_refused(tiny_voc: TinyVoc) -> None:
     root = tiny_voc(splits={"train": ["a", "b"], "trainval": ["a", "b", "c"]})
     with pytest.raises(SettingsError, match="would share images with 'trainval'"):

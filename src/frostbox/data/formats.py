@@ -199,7 +199,9 @@ def load_training(
                 train,
             )  # fmt: skip
         return learn, None
-    held = load(source, val, classes, rename, absent=absent, require_photos=True)
+    # The names were found in train; val need not have them all.
+    known = {*absent, *(classes or ()), *(rename or ())}
+    held = load(source, val, classes, rename, absent=known, require_photos=True)
     if not source.voc:  # the doctor says it of VOC
         _report_overlap(learn, held)
     return learn, aligned(held, learn)
