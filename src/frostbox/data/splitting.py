@@ -2,7 +2,8 @@
 
 The list is written into the user's own folder of frostbox (`home.data_home`), never into the data
 set, and keyed by where the data set lies. So all commands see the same split, also after labels
-were corrected or photos added: an image never changes sides, new ones are shared out.
+were corrected or photos added: an image keeps its side as long as it keeps its id, and new ones
+are shared out.
 """
 
 from __future__ import annotations
