@@ -37,6 +37,16 @@ def _coco(root: Path) -> Path:
     return root
 
 
+def _packed(source: Path, name: str, folder: Path) -> Path:
+    """One of COCO's archives, of what `_coco` wrote."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = source / ("annotations" if "annot" in name else name[:-4])
+    with zipfile.ZipFile(folder / name, "w") as pack:
+        for path in part.iterdir():
+            pack.write(path, f"{part.name}/{path.name}")
+    return folder / name
+
+
 def test_addresses_and_checksums_of_voc_are_torchvisions() -> None:
     ours = {archive.url: archive.md5 for name in ("voc2007", "voc2012")
             for archive in SETS[name].archives}  # fmt: skip
@@ -120,12 +130,7 @@ def test_coco_is_unpacked_into_its_own_folder(
 
     def fetch(archive, folder: Path, report=None) -> Path:
         report(1)
-        folder.mkdir(parents=True, exist_ok=True)
-        part = source / ("annotations" if "annot" in archive.name else archive.name[:-4])
-        with zipfile.ZipFile(folder / archive.name, "w") as pack:
-            for path in part.iterdir():
-                pack.write(path, f"{part.name}/{path.name}")
-        return folder / archive.name
+        return _packed(source, archive.name, folder)
 
     monkeypatch.setattr(named, "fetch", fetch)
     assert len(load("coco2017", "train", require_photos=True).photos) == 1
@@ -143,12 +148,7 @@ def test_a_download_that_was_cut_off_goes_on_and_one_removed_begins_again(
         if broken and archive.name == "train2017.zip":
             raise NotFoundError("the connection ended")
         fetched.append(archive.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        part = source / ("annotations" if "annot" in archive.name else archive.name[:-4])
-        with zipfile.ZipFile(folder / archive.name, "w") as pack:
-            for path in part.iterdir():
-                pack.write(path, f"{part.name}/{path.name}")
-        return folder / archive.name
+        return _packed(source, archive.name, folder)
 
     monkeypatch.setattr(named, "fetch", fetch)
     for _ in range(2):

@@ -229,18 +229,20 @@ def load_views(
         seen = upright[plain].flip(2) if geometry.flip else upright[plain]
         colour = view.colour(image.image_id)
         seen = apply_colour(seen, colour, geometry.shown()) if colour else seen
-        for part, k in enumerate(view.partners(image.image_id, len(photos)), start=1):
-            seen = _with_partner(seen, photos[k], (view, image.image_id, mode, size, part))
+        partners = view.partners(image.image_id, len(photos))
+        seen = seen.clone() if partners else seen  # views may share their pixels
+        for part, k in enumerate(partners, start=1):
+            _put_partner(seen, photos[k], (view, image.image_id, mode, size, part))
         result.append(seen)
     return original, result
 
 
-def _with_partner(
+def _put_partner(
     seen: Tensor,
     partner: ImageAnnotation,
     place: tuple[View, str, str, tuple[int, int], int],
-) -> Tensor:
-    """A view with another photo in its place; as it is where that cannot be read.
+) -> None:
+    """Put another photo into its place in a view; nothing where it cannot be read.
 
     That photo is named and skipped in its own turn, and has no boxes in a mosaic either.
     """
@@ -255,14 +257,11 @@ def _with_partner(
             partner.photo, partner.exif, lambda o: enough([geometry(o)])
         )
     except (DataError, NotFoundError):
-        return seen
+        return
     moved = geometry(original)
     left, top, right, bottom = moved.shown()
-    result = seen.clone()
-    result[:, top:bottom, left:right] = apply_image(picture, moved, reduced=True)[
-        :, top:bottom, left:right
-    ]
-    return result
+    shown = apply_image(picture, moved, reduced=True)
+    seen[:, top:bottom, left:right] = shown[:, top:bottom, left:right]
 
 
 def quantised(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
