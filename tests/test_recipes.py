@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from frostbox import recipes
+from frostbox.data.views import MosaicView, first_views
 from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.recipes import RECIPES, Pace, chosen
@@ -15,7 +17,7 @@ from frostbox.settings import TrainSettings
 from frostbox.units import seconds_text
 from tests.shapes import write_shapes
 
-PACE = Pace(view=0.01, step=0.005)
+PACE = Pace(view=0.01, step=0.005, photo=0.003)
 
 
 @pytest.fixture(params=[100, 2400])
@@ -138,3 +140,16 @@ def test_the_pace_is_measured_on_the_photos_at_hand(sets):
     pace = recipes.measured_pace(train, "cpu", "auto")
     assert 0 < pace.view < 10
     assert 0 < pace.step < 10
+    assert 0 < pace.photo < 10
+
+
+def test_photos_of_mosaics_are_paid_for():
+    free = replace(PACE, photo=0.0)
+    for recipe in RECIPES:
+        views = recipe.enough_views(2500)
+        mosaics = sum(isinstance(view, MosaicView) for view in first_views(views, (0, 0, 0)))
+        more = recipe.seconds(PACE, 2500, 0) - recipe.seconds(free, 2500, 0)
+        assert more == pytest.approx(2500 * mosaics * 3 * PACE.photo)
+        assert recipe.views_within(600.0, PACE, 2500, 0) <= recipe.views_within(
+            600.0, free, 2500, 0
+        )

@@ -81,7 +81,7 @@ def estimate_extraction(
     theirs divided by the cores.
     """
     loading = sum(
-        len(data.photos) * _load_seconds(data, mode, size, views_for(backbone, views))
+        len(data.photos) * load_seconds(data, mode, size, views_for(backbone, views))
         for data, views in datasets
     )
     batch = torch.zeros(_TIMED_IMAGES, 3, size[1], size[0], dtype=torch.uint8)
@@ -108,10 +108,10 @@ def estimate_extraction(
     )
 
 
-def _load_seconds(
+def load_seconds(
     dataset: DetectionSet, mode: str, size: tuple[int, int], views: Sequence[View]
 ) -> float:
-    """Time to decode a photo and bring it to every view."""
+    """Time on one core to decode a photo and bring it to every view."""
     photos = dataset.photos
     step = max(1, len(photos) // _SAMPLED_PHOTOS)
     started, done = time.perf_counter(), 0

@@ -7,6 +7,7 @@ flag pins it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +18,10 @@ from rich.console import Console
 from frostbox import backbones, planning
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
+from frostbox.data.views import PARTNERS, mosaics_among
 from frostbox.errors import SettingsError
 from frostbox.features.engine import create_engine
+from frostbox.features.index import views_for
 from frostbox.heads import FeatureSpec, Head, create_head, head_class
 from frostbox.learning import Learner, feature_spec
 from frostbox.sampling import Row
@@ -86,7 +89,9 @@ class Recipe:
         alone, thawed = self.enough(train)
         step = (alone * self.step + thawed * self.thaw_step) / (alone + thawed) * pace.step
         left = _SPARE * budget - self._besides(pace, val)
-        return self._views(left / (train * (step + self.view * pace.view / self._passes_a_view)))
+        # Every second view beyond the first two is a mosaic.
+        view = self.view * pace.view + PARTNERS / 2 * pace.photo
+        return self._views(left / (train * (step + view / self._passes_a_view)))
 
     def _views(self, passes: float) -> int:
         """Another for every few passes, so that they stay new."""
@@ -100,7 +105,9 @@ class Recipe:
     def seconds(self, pace: Pace, train: int, val: int) -> float:
         """Of its shortest schedule that is worth it, for so many images."""
         alone, thawed = self.enough(train)
-        extraction = train * self.enough_views(train) * self.view * pace.view
+        views = self.enough_views(train)
+        partners = PARTNERS * mosaics_among(views)
+        extraction = train * (views * self.view * pace.view + partners * pace.photo)
         learning = train * (alone * self.step + thawed * self.thaw_step) * pace.step
         return self._besides(pace, val) + extraction + learning
 
@@ -122,10 +129,12 @@ class Pace:
     Attributes:
         view: to decode it, bring it to one view and run it through the backbone.
         step: to learn from it with the head alone.
+        photo: to decode one more for a mosaic and bring it to its place.
     """
 
     view: float
     step: float
+    photo: float
 
 
 # The cheapest first: its costs are the units. Costs and the passes that are worth it were measured
@@ -233,7 +242,9 @@ def measured_pace(dataset: DetectionSet, device: str, precision: str) -> Pace:
         head = create_head(DEFAULT_HEAD, feature_spec(backbone, size), len(dataset.classes))
     zeros = _Zeros(head, feature_spec(backbone, size))
     seconds, _ = planning.time_steps(head, zeros, fit, None, device)
-    return Pace(view=extraction.seconds / len(sample.photos), step=seconds / fit.batch_size)
+    one_view = views_for(backbone, 1)
+    photo = planning.load_seconds(sample, "shrink", size, one_view) / (os.cpu_count() or 1)
+    return Pace(extraction.seconds / len(sample.photos), seconds / fit.batch_size, photo)
 
 
 class _Zeros(Samples):

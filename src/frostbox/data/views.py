@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_VIEWS = 16
 ZOOM_IN, ZOOM_OUT, MOSAIC = "zoom-in", "zoom-out", "mosaic"
+PARTNERS = 3  # the other images of a mosaic
 _TURNS = (MOSAIC, ZOOM_IN, MOSAIC, ZOOM_OUT)  # after the first two
 _LEAST_SIDE = 2  # pixels; torch cannot resize uint8 to 1 x 1 with antialiasing
 
@@ -168,7 +169,7 @@ class MosaicView(View):
     def partners(self, image_id: str, count: int) -> tuple[int, ...]:
         """See View."""
         draw = _generator("partners", self.seed, self.number, image_id)
-        return tuple(int(draw.random() * count) for _ in range(3 * (count > 0)))
+        return tuple(int(draw.random() * count) for _ in range(PARTNERS * (count > 0)))
 
     def geometry(
         self,
@@ -230,6 +231,11 @@ def first_views(count: int, fill: tuple[int, int, int]) -> tuple[View, ...]:
     return tuple(_view(number, fill) for number in range(count))
 
 
+def mosaics_among(count: int) -> int:
+    """How many of the first `count` views are mosaics."""
+    return sum(_kind(number) == MOSAIC for number in range(2, count))
+
+
 def endless_view(draw: int, fill: tuple[int, int, int]) -> View:
     """One of endlessly many views: as it is, mirrored, zoomed in or out, by turns of four.
 
@@ -245,10 +251,14 @@ def endless_view(draw: int, fill: tuple[int, int, int]) -> View:
 def _view(number: int, fill: tuple[int, int, int]) -> View:
     if number < 2:
         return (View("original"), View("flip", flip=True))[number]
-    kind = _TURNS[(number - 2) % len(_TURNS)]
+    kind = _kind(number)
     if kind == MOSAIC:
         return MosaicView(f"{kind} {number}", number=number, fill=fill)
     return _zoom(kind, number, fill)
+
+
+def _kind(number: int) -> str:
+    return _TURNS[(number - 2) % len(_TURNS)]
 
 
 def _zoom(kind: str, number: int, fill: tuple[int, int, int]) -> DrawnView:
