@@ -6,7 +6,8 @@ Every row is trained on the same part of `train` and measured on the whole of `v
 caches; the first row is the baseline, and the last column says what a row gains over it, seed by
 seed. `--group labels` varies how many labelled images there are instead, with as many epochs or,
 with `--same-steps`, as many steps; `--group nms` only how boxes are selected from the baseline's
-predictions.
+predictions, `--group engines` what runs the baseline when it predicts; `--group caches` varies how
+features are stored and read.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ PINNED: dict[str, Any] = {
     "backbone": "efficientnet_lite0", "size": (320, 320), "views": 2, "thaw": "none",
     "batch_size": 32, "lr": 4e-3,
 }  # fmt: skip
+CACHES: dict[str, dict[str, Any]] = {
+    "baseline: features in float16, images in any order": {},
+    "features in int8": {"features": "int8"},
+    "shuffled within 1024 images": {"shuffle_window": 1024},
+    "shuffled within 256 images": {"shuffle_window": 256},
+}
+ENGINES = (("torch", "32"), ("compile", "32"), ("openvino", "32"), ("openvino", "bf16"))
 SHARES = (0.1, 0.25, 0.5, 1.0)
 SELECTIONS: dict[str, dict[str, Any]] = {
     "NMS at IoU 0.5 (default)": {},
@@ -83,7 +91,9 @@ def part_of(year: Path, folder: Path, share: float) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data")
-    parser.add_argument("--group", choices=("losses", "labels", "nms"), default="losses")
+    parser.add_argument(
+        "--group", choices=("losses", "labels", "caches", "nms", "engines"), default="losses"
+    )
     parser.add_argument("--share", type=float, default=0.25)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
@@ -97,6 +107,9 @@ def main() -> None:
         if given.group == "nms":
             print_selections(bench.train({}, given.share, 0), given.data, bench.cache)
             return
+        if given.group == "engines":
+            print_engines(bench.train({}, given.share, 0), given.data)
+            return
         if given.group == "labels":
             rows = {}
             for share in SHARES:
@@ -105,7 +118,7 @@ def main() -> None:
         else:
             rows = {
                 name: (options, given.share)
-                for name, options in LOSSES.items()
+                for name, options in (CACHES if given.group == "caches" else LOSSES).items()
                 if not options or not given.only or any(word in name for word in given.only)
             }
         bench.print_rows(rows, given.seeds)
@@ -161,6 +174,19 @@ def print_selections(trained: Any, data: str, root: Path) -> None:
         figures = evaluation.score(predictions, dataset)
         print(
             f"| {name} | {100 * figures['ap50']:.1f} ({100 * figures['ap50_11point']:.1f}) |",
+            flush=True,
+        )
+
+
+def print_engines(trained: Any, data: str) -> None:
+    """AP50 of one detector by what executes it, on the features of whose engine it was trained."""
+    dataset = load(data, "val", trained.detector.settings.classes)
+    for kind, precision in ENGINES:
+        detector = Detector.load(trained.run).prepare(kind, precision=precision, latency=False)
+        figures = evaluation.score(evaluation.predict_photos(detector, dataset), dataset)
+        print(
+            f"| {kind}, {precision} | {100 * figures['ap50']:.2f} "
+            f"({100 * figures['ap50_11point']:.2f}) |",
             flush=True,
         )
 

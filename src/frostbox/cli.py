@@ -18,18 +18,19 @@ from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_renames, parse_size
 from frostbox.cli_shared import (
     FEATURES_HELP,
-    PRECISION_HELP,
     VIEWS_HELP,
     Backbone,
     Bootstrap,
     Classes,
     Data,
     Device,
+    Engine,
     Flip,
     Json,
     Map,
     Model,
     Nms,
+    Precision,
     Report,
     Resize,
     Score,
@@ -177,9 +178,9 @@ def extract(
     strides: Annotated[str, typer.Option(help="Feature maps to keep, as in 8,16,32.")] = "32",
     weights: Weights = "auto",
     resize: Resize = "shrink",
-    engine: Annotated[str, typer.Option(help="auto, openvino, torch or compile.")] = "auto",
+    engine: Engine = "auto",
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "auto",
+    precision: Precision = "auto",
     features: Annotated[str, typer.Option(help=FEATURES_HELP)] = "float16",
     classes: Classes = None,
     rename: Map = None,
@@ -232,6 +233,8 @@ def evaluate(
     suppression: Suppression = None,
     flip: Flip = False,
     score: Score = None,
+    engine: Engine = "auto",
+    precision: Precision = "32",
     device: Device = "auto",
     strict: Strict = False,
 ) -> None:
@@ -242,7 +245,8 @@ def evaluate(
     result = evaluate_model(
         model, data, split, bootstrap=bootstrap, report=report, save_predictions=save_predictions,
         classes=parse_names(classes), rename=parse_renames(rename),
-        nms=parse_nms(nms, suppression, flip), score=score, device=device, strict=strict,
+        nms=parse_nms(nms, suppression, flip), score=score, engine=engine, precision=precision,
+        device=device, strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_evaluation(result)
@@ -293,6 +297,8 @@ def predict(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
     json_file: Json = None,
+    engine: Engine = "auto",
+    precision: Precision = "32",
     device: Device = "auto",
     strict: Strict = False,
 ) -> None:
@@ -304,7 +310,8 @@ def predict(
         out = Path("predictions")
     found = predict_images(
         model, images, threshold=threshold, nms=parse_nms(nms, suppression, flip), score=score,
-        out=out, device=device, calibrated=calibrated, strict=strict,
+        out=out, calibrated=calibrated, engine=engine, precision=precision, device=device,
+        strict=strict,
     )  # fmt: skip
     if json_file != "-":
         reporting.print_predictions(found)

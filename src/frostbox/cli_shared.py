@@ -86,6 +86,8 @@ VIEWS_HELP = (
 )
 PRECISION_HELP = "32, bf16, or auto: bf16 where the machine computes with it."
 FEATURES_HELP = "How a cache stores them: float16, or int8 for half of the disk."
+Engine = Annotated[str, typer.Option(help="auto, openvino, torch or compile.")]
+Precision = Annotated[str, typer.Option(help=PRECISION_HELP)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Score = Annotated[
     str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")

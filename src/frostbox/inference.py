@@ -24,6 +24,8 @@ from frostbox.suite import compare as paired
 from frostbox.suite import measure
 from frostbox.training import resolve_device
 
+AUTO, FLOAT32 = "auto", "32"  # what is executed where nothing else is asked for
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -47,6 +49,8 @@ def judge(
     rename: Mapping[str, str] | None = None,
     nms: Mapping[str, Any] | None = None,
     score: str | None = None,
+    engine: str = AUTO,
+    precision: str = FLOAT32,
     device: str = "auto",
     strict: bool = False,
     console: Console | None = None,
@@ -59,9 +63,10 @@ def judge(
         nms: "nms" (IoU or None), "suppression" and "flip" in place of the detector's own; {} for
             its own.
         score: "product" or "objectness", for a head that has the choice.
+        engine, precision: of a detector, as in `Detector.prepare`; with neither it chooses itself.
         strict: a broken photo is an error, not left out and counted.
     """
-    detector = _opened(model, nms, score, device)
+    detector = _opened(model, nms, score, device, engine, precision)
     dataset = _truth(data, split, classes, rename, [detector])
     return _judged(model, detector, dataset, strict, console)
 
@@ -71,14 +76,18 @@ def _opened(
     nms: Mapping[str, Any] | None,
     score: str | None,
     device: str,
+    engine: str = AUTO,
+    precision: str = FLOAT32,
 ) -> Detector | None:
     """The detector, or None for a file of predictions, which must exist."""
+    asked = (engine, precision) != (AUTO, FLOAT32)
     if not _holds_predictions(model):
-        detector = Detector.load(model, resolve_device(device))
-        return detector.configured(score, **(nms or {}))
-    if nms or score:
+        detector = Detector.load(model, resolve_device(device)).configured(score, **(nms or {}))
+        return detector.prepare(engine, precision=precision, latency=False) if asked else detector
+    if nms or score or asked:
         raise SettingsError(
-            f"{model} holds finished detections: --nms, --suppression and --score need a model"
+            f"{model} holds finished detections: --nms, --suppression, --score, --engine and "
+            "--precision need a model"
         )
     if not Path(model).exists():
         raise NotFoundError(f"{model} does not exist: give a model, or a file of predictions")
@@ -244,6 +253,8 @@ def predict(
     score: str | None = None,
     calibrated: bool = False,
     out: str | Path | None = None,
+    engine: str = AUTO,
+    precision: str = FLOAT32,
     device: str = "auto",
     strict: bool = False,
     console: Console | None = None,
@@ -255,6 +266,7 @@ def predict(
     Args:
         threshold: lowest score; None for the detector's own, a class's of the best F1 on val.
         calibrated: divide the scores' logits by the temperature that was fitted on val.
+        engine, precision: as in `Detector.prepare`; with neither the detector chooses itself.
 
     Returns:
         One `{image, width, height, detections}` a picture.
@@ -266,6 +278,8 @@ def predict(
     detector.configured(score, threshold=threshold, calibrated=calibrated, **(nms or {}))
     paths = find_images(images)
     names = dict(zip(paths, unique_names(paths), strict=True))
+    if (engine, precision) != (AUTO, FLOAT32):
+        detector.prepare(engine, precision=precision, latency=len(paths) == 1)
     if out is not None:
         check_targets(paths, [Path(out) / name for name in names.values()])
     progress = Progress(console or Console(stderr=True))

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import frostbox as package
+from frostbox import detector as detector_module
 from frostbox import evaluation
 from frostbox.metrics.calibration import scale
 from frostbox.selection import Selection
@@ -87,6 +88,28 @@ def test_the_saved_predictions_give_the_same_figures_without_a_model(
     assert before["rule"]["max_detections"] == 300
     assert after["rule"]["max_detections"] is None
     assert "accuracy" not in after
+
+
+@pytest.mark.parametrize("options", [("--engine", "torch"), ("--precision", "bf16")])
+def test_the_engine_that_is_asked_for_predicts(
+    options, evaluated, trained, shapes_voc, frostbox, monkeypatch, tmp_path
+):
+    asked, create = [], detector_module.create_engine
+    monkeypatch.setattr(
+        detector_module,
+        "create_engine",
+        lambda kind, *a, **k: asked.append((kind, k["precision"])) or create(kind, *a, **k),
+    )
+    run = trained[0] / "run"
+    result = frostbox("evaluate", run, shapes_voc, "--bootstrap", 0, "--json", "-", *options)
+    assert result.status == 0
+    assert json.loads(result.out)["ap50"] == pytest.approx(evaluated[1]["ap50"], abs=0.1)
+    photo = next((shapes_voc / "JPEGImages").glob("*.jpg"))
+    one = frostbox("predict", run, photo, "--json", "-", *options)
+    assert one.status == 0
+    assert len(json.loads(one.out)) == 1
+    expected = ("torch", "32") if options[0] == "--engine" else ("auto", "bf16")
+    assert asked == [expected] * 2
 
 
 def test_the_tables_of_evaluate_and_compare(evaluated, shapes_voc, frostbox):
@@ -370,6 +393,9 @@ def test_a_photo_annotated_without_its_exif_is_shown_as_it_was_annotated(frostbo
         (["evaluate", "{run}", "{data}", "--json", "{tmp}/x/e.json"], "x does not exist"),
         (["evaluate", "{run}", "{data}", "--json", "{tmp}"], "is a folder"),
         (["evaluate", "{run}", "{data}", "--classes", "red,green,blue"], "leave --classes out"),
+        (["evaluate", "{file}", "{data}", "--engine", "torch"], "holds finished detections"),
+        (["evaluate", "{run}", "{data}", "--engine", "fast"], "fast"),
+        (["evaluate", "{run}", "{data}", "--precision", "16"], "precision '16' is unknown"),
         (["evaluate", "{bad}", "{data}"], "bad.json, entry 0: score is 7"),
         (["compare", "{run}", "{tmp}/missing", "{data}"], "does not exist"),
         (["compare", "{file}", "{bad}", "{data}"], "bad.json, entry 0: score is 7"),
