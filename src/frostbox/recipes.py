@@ -29,7 +29,7 @@ from frostbox.schedule import Schedule
 from frostbox.settings import DEFAULT_HEAD, TrainSettings
 from frostbox.steps import Batch
 from frostbox.thawing import NONE
-from frostbox.training import Samples
+from frostbox.training import VALIDATIONS, Samples
 from frostbox.units import seconds_text
 
 PLANNED = ("epochs", "epoch_images", "thaw_epochs", "thaw_epoch_images", "patience")
@@ -39,9 +39,9 @@ _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements
 _SELECTION = 0.012  # seconds to select and score the boxes of an image
-_VALIDATIONS = 8  # in both phases, each a forward pass
+_VALIDATIONS = 1 + VALIDATIONS  # in both phases, each a forward pass
 _SMALL = 1000  # images, up to which a data set is small
-_FEWEST = 12000  # images that the head alone sees at least
+_FEWEST, _OF_BATCHES = 12000, 32  # images that the head alone sees at least, in such batches
 _MOST_VIEWS = 8
 _FROZEN_PASSES, _THAWED_PASSES = 7, 4  # for each view
 _SPARE = 0.95  # share of a budget that a recipe's shortest schedule may fill
@@ -55,7 +55,8 @@ class Recipe:
         backbone, size, views, thaw: as in TrainSettings; `size` of both sides, `views` at least.
         passes, thaw_passes: over the images, of the head alone and with thawed stages; with fewer
             a cheaper recipe gives more. A small data set needs more of them: so many that the head
-            alone sees _FEWEST images, and with thawed stages in the same proportion.
+            alone makes as many steps as with _FEWEST images, and with thawed stages in the same
+            proportion.
         view: what a view through the backbone costs, step: what the head's step costs an image, and
             thaw_step: one with thawed stages, each in units of the first recipe's.
         images: for data sets of so many, (least, most).
@@ -77,7 +78,8 @@ class Recipe:
 
     def enough(self, train: int) -> tuple[float, float]:
         """Passes over so many images, of the head alone and with thawed stages."""
-        factor = max(1.0, _FEWEST / (self.passes * train))
+        fewest = _FEWEST * self.batch_size / _OF_BATCHES
+        factor = max(1.0, fewest / (self.passes * train))
         return self.passes * factor, self.thaw_passes * factor
 
     def enough_views(self, train: int) -> int:
