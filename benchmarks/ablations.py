@@ -36,6 +36,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "class loss: varifocal": {"class_loss": "varifocal"},
     "box loss: smooth L1": {"box_loss": "smooth_l1", "box_weight": 50.0},
     "box loss: CIoU": {"box_loss": "ciou"},
+    "box loss: DIoU": {"box_loss": "diou"},
     "distribution focal loss, 16 bins": {"bins": 16},
     "without stride 8": {"strides": (16, 32)},
     "with stride 64": {"strides": (8, 16, 32, 64)},
