@@ -102,6 +102,23 @@ def test_dense_losses_of_qualities_between():
         dense_class_loss("hinge", logits, target)
 
 
+def test_quality_focal_loss_of_gamma_2_has_the_gradient_of_its_formula():
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(40, 3, dtype=torch.float64)).requires_grad_()
+    target = torch.rand(40, 3, dtype=torch.float64) * (torch.rand(40, 3) < 0.5)
+    weight = torch.rand(40, 3, dtype=torch.float64)
+    p = logits.sigmoid()
+    entropy = -(target * p.log() + (1 - target) * (1 - p).log())
+    formula = (target - p).abs().pow(2) * entropy
+    found = quality_focal_loss(logits, target)
+    assert torch.allclose(found, formula)
+    expected, given = (
+        torch.autograd.grad((weight * loss).sum(), logits, retain_graph=True)[0]
+        for loss in (formula, found)
+    )
+    assert torch.allclose(given, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_quality_losses_are_lowest_at_the_quality():
     logits = torch.linspace(-5, 5, 2001)
     for loss in (varifocal_loss, quality_focal_loss):

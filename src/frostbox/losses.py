@@ -5,8 +5,11 @@ No loss is averaged or summed over boxes, points or objects: a head decides how 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torchvision.ops import (
     box_convert,
@@ -180,8 +183,33 @@ def quality_focal_loss(logits: Tensor, target: Tensor, *, gamma: float = 2.0) ->
     Returns:
         The shape of `logits`.
     """
+    if gamma == 2 and not target.requires_grad:
+        found: Tensor = _SquaredFocal.apply(logits, target)  # type: ignore[no-untyped-call]
+        return found
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (target - logits.sigmoid()).abs().pow(gamma) * loss
+
+
+class _SquaredFocal(torch.autograd.Function):
+    """Quality focal loss of gamma 2, whose gradient is found on the way: half the time.
+
+    With d = p - y and cross-entropy c, the derivative of d^2 c is d (2 p (1 - p) c + d^2).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        p = logits.sigmoid()
+        off = p - target
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        slope = p.mul_(1 - p).mul_(entropy).mul_(2).addcmul_(off, off).mul_(off)
+        ctx.save_for_backward(slope)
+        return off.square_().mul_(entropy)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return above * slope, None
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
