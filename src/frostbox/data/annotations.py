@@ -74,6 +74,9 @@ class DetectionSet:
             Empty where the data set has no such ids.
         unread: what the files say and this form does not hold, in words ("masks of 12 objects").
         made: where the split is written down, if frostbox made it; it stands nowhere in the data.
+        boxes: how the numbers of its boxes were read, in words, where that had to be found out.
+        own_names: the names that the data set itself has, each with what it was renamed to; what is
+            not in `classes` was left out. Empty where nothing was renamed or left out.
     """
 
     name: str
@@ -85,6 +88,8 @@ class DetectionSet:
     categories: Mapping[int, int | None] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     made: Path | None = None
+    boxes: str = ""
+    own_names: Mapping[str, str] = field(default_factory=dict)
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

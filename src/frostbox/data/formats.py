@@ -85,7 +85,7 @@ class Source:
             place = f"{self.lists[str(self.base)]}, {dataset.split} of a made split"
         return (
             f"{self.format}, {place}: {len(dataset):,} images, {objects:,} objects, "
-            f"{len(dataset.classes)} classes"
+            f"{len(dataset.classes)} classes" + (f"; {dataset.boxes}" if dataset.boxes else "")
         )
 
 
