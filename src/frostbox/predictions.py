@@ -148,24 +148,26 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
     return Predictions(images, found, {}, limited=False), outside
 
 
-def _places(images: Sequence[ImageAnnotation]) -> dict[int | str | None, int]:
+def _places(images: Sequence[ImageAnnotation]) -> dict[Any, int]:
     """Index of each image by what a file may call it.
 
     A number is never taken for the stem where the data set has numbers of its own: image 7 and
     7.jpg may be two images.
     """
-    stems = {image.image_id: k for k, image in enumerate(images)}
-    own = {i.number: k for k, i in enumerate(images) if i.number is not None}
+    stems: dict[Any, int] = {image.image_id: k for k, image in enumerate(images)}
+    own: dict[Any, int] = {i.number: k for k, i in enumerate(images) if i.number is not None}
     if not own:
-        exact = {int(s): k for s, k in stems.items() if s.isdecimal() and str(int(s)) == s}
-        return {**_numbers(images), **exact, **stems}
+        return _numbers(images) | _as_numbers(stems) | stems
     texts = {number: k for number, k in own.items() if isinstance(number, str)}
-    if not texts:
-        return {**stems, **own}
-    return {**{int(s): k for s, k in texts.items() if s.isdecimal() and str(int(s)) == s}, **own}
+    return _as_numbers(texts) | own if texts else stems | own
 
 
-def _numbers(images: Sequence[ImageAnnotation]) -> dict[int, int]:
+def _as_numbers(places: Mapping[Any, int]) -> dict[Any, int]:
+    """The same under numbers, where a text is one as it stands: "7", not "007"."""
+    return {int(t): k for t, k in places.items() if t.isdecimal() and str(int(t)) == t}
+
+
+def _numbers(images: Sequence[ImageAnnotation]) -> dict[Any, int]:
     """Number of the stem -> index, where stems are digits, or digits around underscores."""
     stems = ((k, image.image_id.replace("_", "")) for k, image in enumerate(images))
     numbers = [(int(digits), k) for k, digits in stems if digits.isdecimal()]
@@ -210,7 +212,7 @@ class _Classes:
 
     def __init__(self, dataset: DetectionSet) -> None:
         self.labels = {name: k for k, name in enumerate(dataset.classes)}
-        self.categories = dataset.categories
+        self.categories: Mapping[Any, int | None] = dataset.categories
         self.renamed = dataset.own_names
         self.subset = any(name not in self.labels for name in self.renamed.values())
 
@@ -231,7 +233,7 @@ class _Classes:
     def _numbered(self, value: Any, where: str) -> int | None:
         number = as_id(value)
         if self.categories:
-            if number not in self.categories:
+            if number is None or number not in self.categories:
                 raise DataError(
                     f"{where}: category_id is {value!r}, which the data set does not have (or give "
                     "category_name)"

@@ -49,7 +49,7 @@ def is_side(value: Any) -> TypeGuard[float]:
     return is_number(value) and value > 0 and value == int(value)
 
 
-def is_box(bbox: Any) -> bool:
+def is_box(bbox: Any) -> TypeGuard[list[float]]:
     """Whether a value is a list of four numbers."""
     return isinstance(bbox, list) and len(bbox) == 4 and all(map(is_number, bbox))
 
