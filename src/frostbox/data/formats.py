@@ -25,7 +25,7 @@ from frostbox.data.split_names import by_split
 from frostbox.data.voc_flat import FlatVoc, find_flat, read_flat
 from frostbox.data.voc_layout import find_voc, is_voc
 from frostbox.data.yolo import read_yolo
-from frostbox.data.yolo_layout import find_yolo
+from frostbox.data.yolo_find import find_yolo
 from frostbox.errors import DataError, NotFoundError, SettingsError
 
 __all__ = ["Source", "load", "load_training", "recognise"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -152,21 +153,37 @@ def read_names(path: Path) -> tuple[str, ...]:
     """Class names of a classes.txt, one a line.
 
     Raises:
-        DataError: the file has no name in it or a name twice.
+        DataError: the file has no name in it, a name twice, or one with a control character.
     """
-    names = [line.strip() for line in read_text_file(path).splitlines()]
+    # `splitlines` would take a control character for the end of a line.
+    names = [line.strip(" \t\r") for line in read_text_file(path).split("\n")]
     return check_names([name for name in names if name], str(path))
 
 
 def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """The names as a tuple. Raises DataError, naming `where`, for none or for one twice."""
+    """The names as a tuple. Raises DataError, naming `where`, for one that cannot be, or for none.
+
+    A name that stands twice cannot be, nor one with a control character (a tab, an end of line, an
+    escape), which lists, reports and terminals would take for something else.
+    """
     checked = tuple(names)
     if not checked:
         raise DataError(f"{where} holds no class name; give at least one.")
+    odd = next((name for name in checked if not is_plain(name)), None)
+    if odd is not None:
+        raise DataError(
+            f"{where} holds the class name {odd!r}, which has a control character; write it "
+            "without."
+        )
     twice = sorted({name for name in checked if checked.count(name) > 1})
     if twice:
         raise DataError(f"{where} holds the class name {twice[0]!r} twice; remove one of the two.")
     return checked
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is free of control characters and of other ends of lines."""
+    return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name)
 
 
 def is_voc(folder: Path) -> bool:
