@@ -109,10 +109,21 @@ def listed_ids(path: Path, annotated: Mapping[str, str]) -> list[tuple[int, str]
 
 
 def annotation_paths(root: Path) -> dict[str, str]:
-    """Path of the XML of each id in Annotations; one look at the folder instead of one a file."""
-    folder = str(root / "Annotations")
-    with os.scandir(folder) as entries:
-        return {e.name[:-4]: e.path for e in entries if e.name.lower().endswith(".xml")}
+    """Path of the XML of each id in Annotations; one look at a folder instead of one a file.
+
+    The id of an XML in a folder below, as CVAT writes them, has that folder in front: street/a.
+    """
+    found: dict[str, str] = {}
+    folders = [("", str(root / "Annotations"))]
+    while folders:
+        front, folder = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(".xml"):
+                    found[f"{front}{entry.name[:-4]}"] = entry.path
+                elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    folders.append((f"{front}{entry.name}/", entry.path))
+    return found
 
 
 class Photos:
@@ -122,6 +133,7 @@ class Photos:
         self._folder = folder
         self._names: set[str] = set()
         self._by_id: dict[str, str] = {}
+        self._below: dict[str, Photos] = {}
         if not self._folder.is_dir():
             return
         with os.scandir(self._folder) as entries:
@@ -141,8 +153,13 @@ class Photos:
         """The photo of an id: ID with any picture suffix, else the XML's `filename`, else None.
 
         The id comes first, as in VOC's own development kit: `filename` goes stale when people
-        rename their files.
+        rename their files. That of street/a lies in the folder street, as its XML does.
         """
+        below, _, stem = image_id.rpartition("/")
+        if below:
+            if below not in self._below:
+                self._below[below] = Photos(self._folder / below)
+            return self._below[below].find(stem, filename.rpartition("/")[2])
         name = self._by_id.get(image_id)
         if name is None and filename in self._names and filename.lower().endswith(PHOTO_SUFFIXES):
             name = filename
