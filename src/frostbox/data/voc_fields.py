@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
+from frostbox.data.voc_layout import is_plain
 from frostbox.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,14 +67,18 @@ def child(node: Element, tag: str) -> Element:
 
 def place(path: str, number: int, node: Element) -> str:
     """How messages name the `number`-th object, counted from 1."""
-    return f"{path}: object {number} ({text(node, 'name') or 'without name'})"
+    name = text(node, "name")
+    return f"{path}: object {number} ({(name if is_plain(name) else repr(name)) or 'without name'})"
 
 
 def object_name(node: Element, where: str) -> str:
-    """The class name, blanks around it removed. Raises FieldFault when it is empty."""
+    """The class name, blanks around it removed. Raises FieldFault for none or an odd character."""
     name = text(node, "name")
     if not name:
         raise FieldFault(where, "name", "is missing or empty", "write the class name")
+    if not is_plain(name):
+        found = f"is {name!r}, with a control character"
+        raise FieldFault(where, "name", found, "write it without")
     return name
 
 

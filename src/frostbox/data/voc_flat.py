@@ -1,7 +1,8 @@
 """VOC XML without VOC's folders, as LabelImg, CVAT and Roboflow write it.
 
-Known are XML beside their photos, in one folder or in one folder a split (`train`, `valid`,
-`test`), and a folder of XML (`annotations`) beside one of photos (`images`), without ImageSets.
+Known are XML beside their photos and a folder of XML (`annotations`) beside one of photos
+(`images`), without ImageSets; both also once a split, in folders `train`, `valid`, `test`, or with
+folders of these names in `annotations` and `images`.
 """
 
 from __future__ import annotations
@@ -33,22 +34,42 @@ class FlatVoc:
 
 def find_flat(data: Path) -> FlatVoc | None:
     """What a folder holds; None when it has no VOC XML in a way that is known."""
-    below = {child.name.lower(): child for child in sorted(data.iterdir()) if child.is_dir()}
-    if _has_annotations(data):
-        photos = next((below[name] for name in _PHOTO_FOLDERS if name in below), data)
-        return FlatVoc(data, {"all": data}, {"all": data if _has_photos(data) else photos})
-    splits = {
-        SPLIT_WORDS[name]: child
-        for name, child in below.items()
+    below = _folders(data)
+    if not _has_annotations(data):
+        splits = {SPLIT_WORDS[n]: _pair(child) for n, child in below.items() if n in SPLIT_WORDS}
+        found = {name: pair for name, pair in splits.items() if pair is not None}
+        found = found or _split_inside(below)
+        if found:
+            xml = {name: pair[0] for name, pair in found.items()}
+            return FlatVoc(data, xml, {name: pair[1] for name, pair in found.items()})
+    pair = _pair(data)
+    return FlatVoc(data, {"all": pair[0]}, {"all": pair[1]}) if pair is not None else None
+
+
+def _pair(folder: Path) -> tuple[Path, Path] | None:
+    """Where the XML and the photos of a folder lie: in itself, or in two folders in it."""
+    below = _folders(folder)
+    photos = next((below[name] for name in _PHOTO_FOLDERS if name in below), None)
+    if _has_annotations(folder):
+        return folder, folder if photos is None or _has_photos(folder) else photos
+    xml = [below[name] for name in _XML_FOLDERS if name in below and _has_annotations(below[name])]
+    return (xml[0], photos or xml[0]) if xml else None
+
+
+def _split_inside(below: Mapping[str, Path]) -> dict[str, tuple[Path, Path]]:
+    """Where XML and photos of each split lie: annotations/train and images/train."""
+    photos = next((_folders(below[name]) for name in _PHOTO_FOLDERS if name in below), {})
+    xml = next((_folders(below[name]) for name in _XML_FOLDERS if name in below), {})
+    return {
+        SPLIT_WORDS[name]: (child, photos.get(name, child))
+        for name, child in xml.items()
         if name in SPLIT_WORDS and _has_annotations(child)
     }
-    if splits:
-        return FlatVoc(data, splits, splits)
-    for name in _XML_FOLDERS:
-        if name in below and _has_annotations(below[name]):
-            photos = next((below[p] for p in _PHOTO_FOLDERS if p in below), below[name])
-            return FlatVoc(data, {"all": below[name]}, {"all": photos})
-    return None
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    found = (child for child in sorted(folder.iterdir()) if child.is_dir())
+    return {child.name.lower(): child for child in found}
 
 
 def read_flat(flat: FlatVoc, split: str, also: Sequence[str] | None = ()) -> DetectionSet:

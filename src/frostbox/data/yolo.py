@@ -20,9 +20,14 @@ import yaml
 
 from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
 from frostbox.data.box_check import BoxCheck, refuse, some
-from frostbox.data.photo_names import image_ids
 from frostbox.data.photos import image_size
-from frostbox.data.yolo_layout import YoloFolder, label_file, photos_of
+from frostbox.data.yolo_layout import (
+    YoloFolder,
+    label_file,
+    labels_without_photo,
+    photo_ids,
+    photos_of,
+)
 from frostbox.errors import DataError, NotFoundError
 
 logger = logging.getLogger("frostbox")
@@ -35,18 +40,24 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
     """Read a split; photos that cannot be opened are left out, because they give no size.
 
     Args:
-        folder: as `yolo_layout.find_yolo` gives it. split: one of its splits.
+        folder: as `yolo_find.find_yolo` gives it. split: one of its splits.
 
     Raises:
         NotFoundError: the split has no photo.
         DataError: a line that is no object, a class without name, no label file at all, or boxes
-            that lie outside by and large.
+            that lie outside by and large; a label file outside of the data set.
     """
     photos = photos_of(folder, split)
     reader = _Reader(folder)
-    ids = _ids(photos, folder.root)
+    ids = photo_ids(folder, split, photos)
     images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
     reader.close(photos)
+    alone = labels_without_photo(folder, split, photos)
+    if alone:
+        logger.warning(
+            "%s: %s label files have no photo and are not read: %s",
+            split, f"{len(alone):,}", some([str(path) for path in alone]),
+        )  # fmt: skip
     names = tuple(dict.fromkeys(folder.names.values()))
     return DetectionSet(
         name=folder.root.resolve().name,
@@ -55,18 +66,11 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
         classes=names,
         classes_from=str(folder.named_in),
         images=tuple(image for image in images if image is not None),
-        unread=tuple(f"{what} of {n:,} objects" for what, n in sorted(reader.lossy.items())),
+        unread=(
+            *(f"{what} of {n:,} objects" for what, n in sorted(reader.lossy.items())),
+            *([f"{len(alone):,} label files without photo"] if alone else []),
+        ),
     )
-
-
-def _ids(photos: Sequence[Path], root: Path) -> list[str]:
-    """Ids from the folder that all photos of the split have in common."""
-    folders = {photo.parent for photo in photos}
-    common = list(next(iter(folders)).parts)
-    for folder in folders:
-        shared = [a == b for a, b in zip(common, folder.parts, strict=False)]
-        common = common[: shared.index(False) if False in shared else len(shared)]
-    return image_ids("/".join(photo.parts[len(common) :]) for photo in photos)
 
 
 @dataclass
@@ -91,7 +95,7 @@ class _Reader:
             self.broken.append(str(error).rstrip("."))
             return None
         size = (height, width) if orientation >= 5 else (width, height)
-        path = label_file(photo)
+        path = label_file(self.folder, photo)
         objects: list[ObjectAnnotation] = []
         if path.is_file():
             self.labelled += 1
@@ -158,7 +162,7 @@ class _Reader:
         if not self.labelled:
             raise DataError(
                 f"{root}: none of the {len(photos)} photos has a label file; the first should be "
-                f"{label_file(photos[0])}."
+                f"{label_file(self.folder, photos[0])}."
             )
         self.check.close()
         if self.broken:
