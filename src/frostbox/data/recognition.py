@@ -81,6 +81,7 @@ class Source:
         return (
             f"{self.format}, {dataset.split} ({place}): "
             f"{len(dataset):,} images, {objects:,} objects, {len(dataset.classes)} classes"
+            + (f"; {dataset.boxes}" if dataset.boxes else "")
         )
 
 
