@@ -18,7 +18,13 @@ from pathlib import Path
 
 import yaml
 
-from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.annotations import (
+    Box,
+    DetectionSet,
+    ImageAnnotation,
+    ObjectAnnotation,
+    in_words,
+)
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.photo_names import image_ids
 from frostbox.data.photos import image_size
@@ -46,7 +52,7 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
     reader = _Reader(folder)
     ids = _ids(photos, folder.root)
     images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
-    reader.close(photos)
+    unread = reader.close(photos)
     names = tuple(dict.fromkeys(folder.names.values()))
     return DetectionSet(
         name=folder.root.resolve().name,
@@ -55,7 +61,7 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
         classes=names,
         classes_from=str(folder.named_in),
         images=tuple(image for image in images if image is not None),
-        unread=tuple(f"{what} of {n:,} objects" for what, n in sorted(reader.lossy.items())),
+        unread=unread,
     )
 
 
@@ -151,8 +157,11 @@ class _Reader:
         self.faults.append(f"{where}: {count + 1} numbers; a box has 5, a polygon 7, 9, 11, ...")
         return None
 
-    def close(self, photos: Sequence[Path]) -> None:
-        """Report. Raises DataError for faults, or when no photo has a label file."""
+    def close(self, photos: Sequence[Path]) -> tuple[str, ...]:
+        """Report; the same for `DetectionSet.unread`.
+
+        Raises DataError for faults, or when no photo has a label file.
+        """
         root = self.folder.root
         refuse(self.faults, str(root), "mend or remove the lines")
         if not self.labelled:
@@ -160,7 +169,7 @@ class _Reader:
                 f"{root}: none of the {len(photos)} photos has a label file; the first should be "
                 f"{label_file(photos[0])}."
             )
-        self.check.close()
+        fitted = self.check.close()
         if self.broken:
             logger.warning(
                 "%s of %s photos cannot be read and are left out: %s",
@@ -168,6 +177,9 @@ class _Reader:
             )  # fmt: skip
         for what, number in sorted(self.lossy.items()):
             logger.warning("%s: %s of %s objects are not read", root, what, number)
+        broken = (f"{len(self.broken):,} photos that cannot be read",) if self.broken else ()
+        lossy = {(what, "objects"): number for what, number in sorted(self.lossy.items())}
+        return (*in_words(lossy), *fitted, *broken)
 
 
 def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> None:
@@ -189,10 +201,12 @@ def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> N
 
 
 def write_data_yaml(path: Path, classes: Sequence[str], splits: Sequence[str]) -> None:
-    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`."""
-    content = {
-        **{split: f"images/{split}" for split in splits},
-        "names": dict(enumerate(classes)),
-    }
+    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`.
+
+    Ultralytics demands train and val: without val that is train once more, without train empty.
+    """
+    places = {split: f"images/{split}" for split in splits}
+    demanded = {"train": "", "val": places.get("train", "")}
+    content = {**demanded, **places, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
     path.write_text(text, encoding="utf-8")
