@@ -106,4 +106,4 @@ def test_the_keypoints_of_a_category_are_no_object(tmp_path: Path) -> None:
     categories = [{"id": 1, "name": "person", "keypoints": ["nose", "eye"], "skeleton": [[1, 2]]}]
     found = coco_object(1, 1, BOX, keypoints=[1, 2, 2, 3, 4, 2])
     dataset = _read(tmp_path, [coco_image(1, "a.jpg")], [found], categories)
-    assert dataset.unread == ("keypoints of 1 objects",)
+    assert dataset.unread[0] == "keypoints of 1 objects"

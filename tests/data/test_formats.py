@@ -14,7 +14,7 @@ from torchvision.datasets import CocoDetection
 
 from frostbox.data import formats
 from frostbox.data.annotations import DetectionSet
-from frostbox.data.coco import write_coco
+from frostbox.data.coco_write import write_coco
 from frostbox.data.formats import load, load_training, recognise
 from frostbox.data.voc import load as load_voc
 from frostbox.errors import DataError, NotFoundError, SettingsError

@@ -1,4 +1,4 @@
-"""COCO JSON to the typed form and back.
+"""COCO JSON to the typed form; `coco_write.py` writes it back.
 
 A file holds one split: `images`, `annotations` and `categories`. Its boxes are `[x, y, width,
 height]` in pixels, 0-based and continuous, as ours are. Category ids may have gaps; a label is the
@@ -15,22 +15,15 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from frostbox.data.annotations import (
-    Box,
-    DetectionSet,
-    ImageAnnotation,
-    ObjectAnnotation,
-    in_id_order,
-)
+from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.coco_fields import (
-    DIGITS,
     as_id,
     as_object,
     far,
@@ -42,6 +35,7 @@ from frostbox.data.coco_fields import (
     other_kind,
 )
 from frostbox.data.coco_layout import bare_name, split_of
+from frostbox.data.coco_unread import LONG, beyond
 from frostbox.data.photo_names import PhotoFinder, escapes, image_ids, repeated
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import check_names
@@ -73,13 +67,11 @@ def read_coco(path: str | Path, split: str | None = None, name: str | None = Non
 
 
 def _read(path: Path, split: str) -> DetectionSet:
-    unread: Counter[str] = Counter()
-
     def light(entry: dict[str, Any]) -> dict[str, Any]:
-        # Masks are most of the file: they are dropped while it is parsed, not after.
-        for key in ("segmentation", "keypoints"):
-            if entry.pop(key, None) and "image_id" in entry:  # categories have keypoints too
-                unread[key] += 1
+        # Masks are most of the file: while it is parsed, they become a mark that they were there.
+        for key in LONG:
+            if key in entry:
+                entry[key] = bool(entry[key])
         return entry
 
     try:
@@ -91,10 +83,7 @@ def _read(path: Path, split: str) -> DetectionSet:
     words = [split, bare_name(path), *(w for w, meant in SPLIT_WORDS.items() if meant == split)]
     folders = [base / part for base in (path.parent, root) for part in ("images", "data", "")]
     folders += [root / part / word for part in ("", "images", "data") for word in words]
-    dataset = parse(content, path, split, PhotoFinder([*folders, root / "JPEGImages"]), root)
-    kinds = {"segmentation": "masks", "keypoints": "keypoints"}
-    counted = tuple(f"{kinds[key]} of {count:,} objects" for key, count in unread.items())
-    return replace(dataset, unread=counted + dataset.unread)
+    return parse(content, path, split, PhotoFinder([*folders, root / "JPEGImages"]), root)
 
 
 def parse(
@@ -145,7 +134,7 @@ def parse(
         classes_from=f"the categories of {file.name}",
         images=records,
         categories={number: names.index(classes[number]) for number in classes},
-        unread=categories_of,
+        unread=(*beyond({**content, "annotations": annotations}), *categories_of, *reader.left_out),
         boxes=reader.boxes,
     )
 
@@ -159,6 +148,7 @@ class _Reader:
     sizes: dict[Any, tuple[int, int]] = field(default_factory=dict)
     photo_of: dict[Any, Path | None] = field(default_factory=dict)
     boxes: str = ""
+    left_out: list[str] = field(default_factory=list)
 
     def entries(self, content: Any, key: str) -> list[dict[str, Any]]:
         found = content.get(key) if isinstance(content, dict) else None
@@ -285,94 +275,15 @@ class _Reader:
                     found[image].append(as_object(entry, names[category], box))
         refuse(faults, str(self.file), "mend or remove the annotation")
         if boxless:
+            self.left_out.append(f"{len(boxless):,} objects without bbox")
             logger.warning(
                 "%s: %s objects have no bbox and are left out: %s",
                 self.file, len(boxless), some(boxless),
             )  # fmt: skip
-        check.close()
+        self.left_out += check.close()
         return found
 
 
 def _stray(entry: Mapping[str, Any], what: str, known: Mapping[Any, Any], where: str) -> str:
     value = entry.get(f"{what}_id")
     return f"{where}: {what}_id {value!r} is of no {what}{other_kind(value, known)}"
-
-
-def write_coco(path: Path, dataset: DetectionSet, names: Sequence[str]) -> None:
-    """Write a split as COCO JSON; `read_coco` gives the same objects, flags and ids back.
-
-    Ids of images and categories are kept where the data set has them all, else counted from 1.
-
-    Args:
-        path: of the file. names: `file_name` of each image, relative to the photos' folder.
-    """
-    numbers = [image.number for image in dataset.images]
-    if None in numbers or len(set(numbers)) < len(numbers):
-        numbers = list(range(1, len(numbers) + 1))
-    ids = category_ids(dataset)
-    images = [
-        {"id": number, "file_name": name, "width": image.width, "height": image.height}
-        for number, name, image in zip(numbers, names, dataset.images, strict=True)
-    ]
-    content = {
-        "info": {"description": f"{dataset.name} {dataset.split}"},
-        "images": images,
-        "annotations": list(_annotations(dataset, numbers, ids)),
-        "categories": [
-            {"id": ids[k], "name": name, "supercategory": ""}
-            for k, name in enumerate(dataset.classes)
-        ],
-    }
-    path.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def category_ids(dataset: DetectionSet) -> list[int]:
-    """The category id of each label: the data set's own, or counted from 1."""
-    own = dataset.label_numbers()
-    in_order = [own.get(k, -1) for k in range(len(dataset.classes))]
-    if len(own) == len(dataset.classes) and sorted(in_order, key=in_id_order) == in_order:
-        return in_order
-    return list(range(1, len(dataset.classes) + 1))
-
-
-def _annotations(
-    dataset: DetectionSet, numbers: Sequence[Any], ids: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    count = 0
-    for number, image in zip(numbers, dataset.images, strict=True):
-        for obj in image.objects:
-            count += 1
-            bbox = xywh(obj.box)
-            entry = {
-                "id": count,
-                "image_id": number,
-                "category_id": ids[dataset.label(obj)],
-                "bbox": bbox,
-                "area": bbox[2] * bbox[3] if obj.area is None else obj.area,
-                "iscrowd": int(obj.crowd),
-            }
-            flags: dict[str, Any] = {
-                flag: True for flag in ("difficult", "truncated", "occluded") if getattr(obj, flag)
-            }
-            if obj.pose != "Unspecified":
-                flags["pose"] = obj.pose
-            yield {**entry, "attributes": flags} if flags else entry
-
-
-def xywh(box: Box) -> list[float]:
-    """The box as COCO's, with the shortest sizes that give the same corners back."""
-    xmin, ymin, xmax, ymax = box
-    return [_short(xmin), _short(ymin), _size(xmin, xmax), _size(ymin, ymax)]
-
-
-def _size(low: float, high: float) -> float:
-    exact = high - low
-    for digits in range(DIGITS + 1):
-        size = round(exact, digits)
-        if round(low + size, DIGITS) == high:
-            return _short(size)
-    return exact
-
-
-def _short(value: float) -> float:
-    return int(value) if value == int(value) else value

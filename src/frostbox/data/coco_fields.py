@@ -104,4 +104,5 @@ def as_object(entry: Mapping[str, Any], name: str, box: Box) -> ObjectAnnotation
         pose=pose if isinstance(pose, str) and pose else "Unspecified",
         crowd=entry.get("iscrowd") in (True, 1),
         area=float(area) if is_number(area) and area >= 0 else None,
+        number=as_id(entry.get("id")),
     )

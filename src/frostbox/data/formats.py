@@ -19,7 +19,7 @@ from frostbox.data.photo_names import report_missing
 from frostbox.data.recognition import KNOWN, Also, Source, recognise
 from frostbox.errors import NotFoundError, SettingsError
 
-__all__ = ["KNOWN", "Source", "load", "load_training", "recognise"]
+__all__ = ["KNOWN", "Source", "load", "load_training", "make_splits", "read", "recognise"]
 
 logger = logging.getLogger("frostbox")
 
@@ -49,20 +49,31 @@ def load(
         SettingsError: a name to keep or rename that the data set does not have.
         DataError: annotations that cannot be used, or no photo where photos are required.
     """
-    source = recognise(data)
-    also = _also(classes, rename)
-    if split in source.lists:
-        found = source.read(split, also)
-    elif split in source.splits:
-        found = _made(source, also)[split]
-    else:
-        raise NotFoundError(
-            f"{source.root} ({source.format}) has no split {split!r}; it has "
-            f"{', '.join(source.splits)}."
-        )
-    found = choose(found, classes, rename, absent=absent)
+    whole = read(recognise(data), split, classes, rename)
+    found = choose(whole, classes, rename, absent=absent)
     report_missing(found, require_photos)
     return found
+
+
+def read(
+    source: Source,
+    split: str,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> DetectionSet:
+    """Read a split with all its classes, as they are; errors are those of `load`.
+
+    `classes` and `rename` say what is to be kept and changed afterwards: these names may occur.
+    """
+    also = _also(classes, rename)
+    if split in source.lists:
+        return source.read(split, also)
+    if split in source.splits:
+        return _made(source, also)[split]
+    raise NotFoundError(
+        f"{source.root} ({source.format}) has no split {split!r}; it has "
+        f"{', '.join(source.splits)}."
+    )
 
 
 def load_training(
@@ -132,11 +143,19 @@ def _also(classes: Sequence[str] | None, rename: Mapping[str, str] | None) -> Al
 
 
 def _made(source: Source, also: Also) -> dict[str, DetectionSet]:
-    base = str(source.base)
-    made = splitting.made_splits(source.read(base, also))
+    return make_splits(source, source.read(str(source.base), also))
+
+
+def make_splits(source: Source, whole: DetectionSet) -> dict[str, DetectionSet]:
+    """Train and val of the list `source.base`, and a word about where they are written down.
+
+    Raises:
+        DataError: as `splitting.made_splits`.
+    """
+    made = splitting.made_splits(whole)
     counts = ", ".join(f"{len(part):,} {name}" for name, part in made.items())
     logger.warning(
         "%s has no val: %r is split by class (%s; seed %s), which is written down in %s",
-        source.root, base, counts, splitting.SEED, made["val"].made,
+        source.root, source.base, counts, splitting.SEED, made["val"].made,
     )  # fmt: skip
     return made

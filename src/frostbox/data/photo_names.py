@@ -174,4 +174,4 @@ def photos_below(folder: Path, fence: Fence) -> tuple[list[Path], list[Path]]:
 
 def _suffix(name: str) -> str:
     suffix = os.path.splitext(name)[1]
-    return suffix if suffix.lower() in (*PHOTO_SUFFIXES, ".gif", ".jpe") else ""
+    return suffix if suffix.lower() in (*PHOTO_SUFFIXES, ".jpe") else ""

@@ -7,6 +7,7 @@ folders of these names in `annotations` and `images`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from frostbox.data.annotations import DetectionSet
+from frostbox.data.box_check import BoxCheck, some
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc import XmlReader
 from frostbox.data.voc_layout import Photos
+
+logger = logging.getLogger("frostbox")
 
 _ANNOTATION = re.compile(rb"<annotation[\s>]")
 _XML_FOLDERS = ("annotations", "annotation", "labels", "xml", "xmls")
@@ -75,11 +79,16 @@ def _folders(folder: Path) -> dict[str, Path]:
 def read_flat(flat: FlatVoc, split: str, also: Sequence[str] | None = ()) -> DetectionSet:
     """Read a split, photos by name; class names are found as `voc.read_voc` finds them.
 
+    Boxes are fitted as in `box_check`: the doctor mends VOC's own layout alone. Photos without XML
+    are no part of the split, and are said.
+
     Raises:
-        DataError: as `voc.read_voc`.
+        DataError: as `voc.read_voc`, of boxes only when they lie outside by and large.
     """
+    hint = "are they corners (xmin, ymin, xmax, ymax) in pixels, and the sizes those of the photos?"
+    checks = {name: BoxCheck(str(folder), hint) for name, folder in flat.xml.items()}
     readers = {
-        name: XmlReader(_paths(folder), Photos(flat.photos[name]))
+        name: XmlReader(_paths(folder), Photos(flat.photos[name]), checks[name])
         for name, folder in flat.xml.items()
     }
     # The class names of all splits are those of the training split, which has its own folder: one
@@ -94,11 +103,26 @@ def read_flat(flat: FlatVoc, split: str, also: Sequence[str] | None = ()) -> Det
         reader = readers[name]
         for unique, image_id in ids[name].items():
             joined.records[unique] = replace(reader.read(image_id), image_id=unique)
-        joined.zero_based += reader.zero_based if name == split else []
-        joined.parts += reader.parts if name == split else 0
-    return joined.read_set(
+            joined.beyond[unique] = reader.beyond[image_id]
+            joined.zero_based[unique] = reader.zero_based[image_id]
+    dataset = joined.read_set(
         flat.root, split, lambda name: list(ids[name]), list(readers), [flat.root], None, also
     )
+    unread = (*checks[split].close(), *_without_xml(dataset, readers[split].photos))
+    return replace(dataset, unread=dataset.unread + unread)
+
+
+def _without_xml(dataset: DetectionSet, photos: Photos) -> tuple[str, ...]:
+    """Say which photos no XML describes; the same for `DetectionSet.unread`."""
+    described = {image.photo for image in dataset.images}
+    loose = sorted(path for path in photos.by_id().values() if path not in described)
+    if not loose:
+        return ()
+    logger.warning(
+        "%s: %s photos have no XML and are not used (write one without objects for background): %s",
+        dataset.root, len(loose), some([path.name for path in loose]),
+    )  # fmt: skip
+    return (f"{len(loose):,} photos without XML",)
 
 
 def _paths(folder: Path) -> dict[str, str]:

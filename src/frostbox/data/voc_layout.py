@@ -20,7 +20,10 @@ from frostbox.errors import DataError, NotFoundError
 
 logger = logging.getLogger("frostbox")
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# HEIC is not decoded, and AVIF by some builds of Pillow: found, they are named instead of missed.
+PHOTO_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
+)  # fmt: skip
 _YEAR = re.compile(r"VOC(\d{4})", re.IGNORECASE)
 
 

@@ -18,7 +18,13 @@ from pathlib import Path
 
 import yaml
 
-from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.annotations import (
+    Box,
+    DetectionSet,
+    ImageAnnotation,
+    ObjectAnnotation,
+    in_words,
+)
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.photos import image_size
 from frostbox.data.yolo_layout import (
@@ -51,7 +57,7 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
     reader = _Reader(folder)
     ids = photo_ids(folder, split, photos)
     images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
-    reader.close(photos)
+    unread = reader.close(photos)
     alone = labels_without_photo(folder, split, photos)
     if alone:
         logger.warning(
@@ -66,10 +72,7 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
         classes=names,
         classes_from=str(folder.named_in),
         images=tuple(image for image in images if image is not None),
-        unread=(
-            *(f"{what} of {n:,} objects" for what, n in sorted(reader.lossy.items())),
-            *([f"{len(alone):,} label files without photo"] if alone else []),
-        ),
+        unread=(*unread, *([f"{len(alone):,} label files without photo"] if alone else [])),
     )
 
 
@@ -155,8 +158,11 @@ class _Reader:
         self.faults.append(f"{where}: {count + 1} numbers; a box has 5, a polygon 7, 9, 11, ...")
         return None
 
-    def close(self, photos: Sequence[Path]) -> None:
-        """Report. Raises DataError for faults, or when no photo has a label file."""
+    def close(self, photos: Sequence[Path]) -> tuple[str, ...]:
+        """Report; the same for `DetectionSet.unread`.
+
+        Raises DataError for faults, or when no photo has a label file.
+        """
         root = self.folder.root
         refuse(self.faults, str(root), "mend or remove the lines")
         if not self.labelled:
@@ -164,7 +170,7 @@ class _Reader:
                 f"{root}: none of the {len(photos)} photos has a label file; the first should be "
                 f"{label_file(self.folder, photos[0])}."
             )
-        self.check.close()
+        fitted = self.check.close()
         if self.broken:
             logger.warning(
                 "%s of %s photos cannot be read and are left out: %s",
@@ -172,6 +178,9 @@ class _Reader:
             )  # fmt: skip
         for what, number in sorted(self.lossy.items()):
             logger.warning("%s: %s of %s objects are not read", root, what, number)
+        broken = (f"{len(self.broken):,} photos that cannot be read",) if self.broken else ()
+        lossy = {(what, "objects"): number for what, number in sorted(self.lossy.items())}
+        return (*in_words(lossy), *fitted, *broken)
 
 
 def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> None:
@@ -193,10 +202,12 @@ def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> N
 
 
 def write_data_yaml(path: Path, classes: Sequence[str], splits: Sequence[str]) -> None:
-    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`."""
-    content = {
-        **{split: f"images/{split}" for split in splits},
-        "names": dict(enumerate(classes)),
-    }
+    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`.
+
+    Ultralytics demands train and val: without val that is train once more, without train empty.
+    """
+    places = {split: f"images/{split}" for split in splits}
+    demanded = {"train": "", "val": places.get("train", "")}
+    content = {**demanded, **places, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
     path.write_text(text, encoding="utf-8")
