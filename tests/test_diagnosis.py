@@ -87,6 +87,8 @@ def test_the_brief_check_stops_with_the_first_fault_and_the_count(tiny_voc: Tiny
     with pytest.raises(DataError) as caught:
         check_before_training(root, ["train"], (), Console(file=io.StringIO()))
     assert "faults" not in str(caught.value)
+    fix = f"`frostbox doctor {root} --fix --out FOLDER` writes a copy with it repaired."
+    assert str(caught.value).endswith(fix)
 
 
 def test_the_brief_check_says_what_spoils_and_goes_on(tiny_voc: TinyVoc) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from frostbox.data.labels import choose
 from frostbox.errors import DataError
 from frostbox.predictions import read_predictions, write_predictions
 from frostbox.suite import measure
@@ -156,13 +157,14 @@ def test_which_images_without_photo_count(file):
         ({"score": -0.1}, "score is -0.1"),
         ({"score": float("nan")}, "score is nan"),
         ({"score": "0.5"}, "score is '0.5'"),
-        ({"image_id": 5.0}, "image_id is 5.0; it must be a number or a file stem"),
+        ({"image_id": 5.5}, "image_id is 5.5; it must be a number or a file stem"),
         ({"image_id": True}, "image_id is True"),
         ({"image_id": None}, "image_id is None"),
         ({"category_id": 0}, "category_id is 0; it counts from 1 to 2 in the order a, b"),
         ({"category_id": 3}, "category_id is 3"),
         ({"category_id": "1"}, "category_id is '1'"),
         ({"category_id": True}, "category_id is True"),
+        ({"category_id": 1.5}, "category_id is 1.5"),
         ({"category_id": None}, "category_id is None"),
         ({"category_name": "c"}, "category_name 'c' is no class of the data set: it has a, b"),
         ({"category_name": ["a"]}, "category_name ['a'] is no class"),
@@ -233,7 +235,7 @@ def test_ids_are_the_data_sets_own(file, numbered, caplog):
         read, outside = read_predictions(file(entries), numbered)
     assert outside == 1
     assert [found.labels.tolist() for found in read.found] == [[0], [1]]
-    assert "1 detections are of classes that are left out" in caplog.text
+    assert "1 detections are of classes that are left out: category_id 90 (1)" in caplog.text
     with pytest.raises(DataError, match="category_id is 1, which the data set does not have"):
         read_predictions(file([{**entries[0], "category_id": 1}]), numbered)
 
@@ -245,3 +247,78 @@ def test_own_ids_are_written(tmp_path, numbered):
     assert (entry["image_id"], entry["category_id"], entry["category_name"]) == (7, 3, "b")
     read, outside = read_predictions(path, numbered)
     assert (outside, read.found[0].labels.tolist()) == (0, [1])
+
+
+def test_whole_numbers_may_be_written_as_decimals(file, numbered, data):
+    entries = [{"image_id": 9.0, "category_id": 18.0, "bbox": XYWH, "score": 0.5}]
+    assert read_predictions(file(entries), numbered)[0].found[1].names == ["a"]
+    assert len(read_predictions(file([entry(5.0)]), data)[0].found[0]) == 1
+
+
+def _with_own(stems):
+    """A data set of these stems, each with an id of its own."""
+    plain = dataset({stem: [] for stem in stems})
+    images = [replace(i, number=n) for i, n in zip(plain.images, stems.values(), strict=True)]
+    return plain.subset(images)
+
+
+def test_a_number_is_an_own_id_and_never_a_stem(file):
+    # Image 1 is 2.jpg, and image 3, of another split, is not 3.jpg.
+    data = _with_own({"2": 1, "3": 2, "x": 4})
+    read, outside = read_predictions(file([entry(1), entry(3)]), data)
+    assert ([len(f) for f in read.found], outside) == ([1, 0, 0], 1)
+    # A text is a name: own ids are numbers here.
+    read, outside = read_predictions(file([entry("3"), entry("x"), entry("4")]), data)
+    assert ([len(f) for f in read.found], outside) == ([0, 1, 1], 1)
+    with pytest.raises(DataError, match="its first image_id is 3, the split's is 1; give the spl"):
+        read_predictions(file([entry(3)]), data)
+
+
+def test_own_ids_that_are_text_are_not_mixed_with_stems(file):
+    data = _with_own({"b": "a", "c": "b", "d": "07"})
+    read, outside = read_predictions(file([entry("a"), entry("c"), entry("07")]), data)
+    assert ([len(f) for f in read.found], outside) == ([1, 0, 1], 1)
+    digits = _with_own({"b": "7", "c": "8"})
+    assert [len(f) for f in read_predictions(file([entry(8)]), digits)[0].found] == [0, 1]
+
+
+def test_boxes_as_shares_are_refused(file, data):
+    shares = [entry(bbox=[0.5, 0.25, 0.5, 0.75]), entry(bbox=[0, 0, 1, 1])]
+    with pytest.raises(DataError, match=r"all boxes lie in \[0, 1\], as \[0.5, 0.25, 0.5, 0.75\]"):
+        read_predictions(file(shares), data)
+    assert read_predictions(file([*shares, entry()]), data)[1] == 0
+    assert read_predictions(file([entry(bbox=[0, 0, 0, 0])]), data)[1] == 0
+
+
+# Classes that were renamed or left out
+
+
+def _names(read):
+    return [name for found in read.found for name in found.names]
+
+
+def test_names_of_before_map_are_followed(file, data):
+    merged = choose(data, rename={"a": "x", "b": "x"})
+    read, _ = read_predictions(
+        file([entry(category_name=name) for name in ("a", "b", "x")]), merged
+    )
+    assert _names(read) == ["x", "x", "x"]
+    with pytest.raises(DataError, match="category_name 'c' is no class of the data set: it has x"):
+        read_predictions(file([entry(category_name="c")]), merged)
+
+
+def test_detections_of_classes_that_are_left_out_are_counted(file, data, caplog):
+    subset = choose(data, ["x"], {"a": "x"})
+    entries = [entry(category_name=name) for name in ("a", "b", "zebra", "b", "x")]
+    with caplog.at_level(logging.WARNING, "frostbox"):
+        read, outside = read_predictions(file(entries), subset)
+    assert (_names(read), outside) == (["x", "x"], 0)
+    assert "3 detections are of classes that are left out: b (2); zebra (1)" in caplog.text
+
+
+def test_all_classes_in_another_order_leave_none_out(file, data):
+    turned = choose(data, ["b", "a"])
+    read, _ = read_predictions(file([entry(category_name="a"), entry(category_id=1)]), turned)
+    assert _names(read) == ["a", "b"]
+    with pytest.raises(DataError, match="category_name 'c' is no class"):
+        read_predictions(file([entry(category_name="c")]), turned)

@@ -10,28 +10,34 @@ file system allows it.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
-from frostbox.data.coco import category_ids, write_coco
-from frostbox.data.formats import Source, load, recognise
-from frostbox.data.photos import check_photo_sizes, place_photo, upright
+from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation, in_words
+from frostbox.data.coco_write import category_ids, image_numbers, object_numbers, write_coco
+from frostbox.data.formats import Source, make_splits, read, recognise
+from frostbox.data.labels import choose
+from frostbox.data.photo_names import report_missing
+from frostbox.data.photos import check_photo_sizes, photo_suffix, place_photo, upright
 from frostbox.data.voc import CLASSES, write_voc_xml
 from frostbox.data.yolo import write_data_yaml, write_labels
 from frostbox.errors import SettingsError
 from frostbox.inputs import check_new_folder
 from frostbox.progress import Progress
 
+logger = logging.getLogger("frostbox")
+
 FORMATS = ("voc", "coco", "yolo")
 _YOLO_SPLITS = ("train", "val", "test")
 # Of file names, and of lists that have one id a line.
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u2028\u2029:*?\"<>|]+")
 _ENDS = re.compile(r"^[\s.]+|[\s.]+$")
+_NO_PHOTO = "annotations without photo (YOLO has no sizes)"
 _LOST_FLAGS = {
     "difficult": "difficult flag", "truncated": "truncated flag", "occluded": "occluded flag",
     "crowd": "crowd flag", "pose": "pose", "area": "area",
@@ -76,7 +82,7 @@ def convert(
         data: as of `data.formats.recognise`. out: a new or empty folder.
         to: "voc", "coco" or "yolo".
         splits: which to write; None or "all" for those that the data set has (without lists that
-            only join others); train and val are made where YOLO needs them and there are none.
+            only join others). YOLO's tools need a val: then it is made, as `train` makes it.
         classes, rename: as of `data.formats.load`.
         copy: whether to copy photos instead of linking them.
 
@@ -91,25 +97,34 @@ def convert(
     # Beside a file that was given there may be a folder of results; in a data folder there may not.
     given = isinstance(data, (str, Path)) and Path(data).is_file()
     check_new_folder(out, Path(data) if given else source.root, "as the second argument")
-    names = _wanted(source, splits, to)
-    sets = {name: load(source, name, classes, rename) for name in names}
+    made = to == "yolo" and not _chosen(splits) and source.base is not None
+    names = _wanted(source, splits, to, made)
+    sets = {name: read(source, name, classes, rename) for name in names}
+    if made:
+        sets = _with_val(source, read(source, str(source.base), classes, rename)) | sets
+    # Classes are those of all splits: a split need not have all that are kept or renamed.
     labels = tuple(dict.fromkeys(name for one in sets.values() for name in one.classes))
-    sets = {name: _with_classes(one, labels) for name, one in sets.items()}
+    sets = {n: choose(_with_classes(one, labels), classes, rename) for n, one in sets.items()}
+    for one in sets.values():
+        report_missing(one, require=False)
     writer = _Writer(to, out, copy, Converted(out), progress or Progress())
-    writer.write(sets, labels)
+    writer.write(sets)
     return writer.done
 
 
-def _wanted(source: Source, splits: Sequence[str] | None, to: str) -> list[str]:
-    """The splits to write."""
-    if splits and list(splits) != ["all"]:
-        names = list(dict.fromkeys(splits))
+def _chosen(splits: Sequence[str] | None) -> bool:
+    return bool(splits) and list(splits or ()) != ["all"]
+
+
+def _wanted(source: Source, splits: Sequence[str] | None, to: str, made: bool) -> list[str]:
+    """The splits to write; where train and val are made, those besides."""
+    if _chosen(splits):
+        names = list(dict.fromkeys(splits or ()))
     else:
         names = list(source.lists)
         if {"train", "val"} & set(names):
             names = [name for name in names if name != "trainval"]
-        if to == "yolo" and not set(names) & set(_YOLO_SPLITS) and source.base is not None:
-            names = list(source.splits[-2:])
+        names = [name for name in names if not made or name != source.base]
     if to == "yolo" and not set(names) <= set(_YOLO_SPLITS):
         others = [name for name in names if name not in _YOLO_SPLITS]
         raise SettingsError(
@@ -117,6 +132,13 @@ def _wanted(source: Source, splits: Sequence[str] | None, to: str) -> list[str]:
             "--split, repeated for more"
         )
     return names
+
+
+def _with_val(source: Source, whole: DetectionSet) -> dict[str, DetectionSet]:
+    """Train and val, made of the list that has no val beside it; of one image there is no val."""
+    if len(whole) > 1:
+        return make_splits(source, whole)
+    return {"train": replace(whole, split="train")}
 
 
 def _with_classes(dataset: DetectionSet, labels: tuple[str, ...]) -> DetectionSet:
@@ -140,45 +162,73 @@ class _Writer:
     stems: dict[tuple[Path, str, tuple[ObjectAnnotation, ...]], str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     placed: set[Path] = field(default_factory=set)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def write(self, sets: Mapping[str, DetectionSet], labels: Sequence[str]) -> None:
-        """Write all splits and note what was lost."""
+    def write(self, sets: Mapping[str, DetectionSet]) -> None:
+        """Write all splits, which have the same classes, and note what was lost."""
         self.progress.start("converting", sum(map(len, sets.values())), "images")
         for split, dataset in sets.items():
             writable = self._expressible(dataset)
             getattr(self, f"_{self.to}")(split, writable)
             self.done.images[split] = len(writable)
             self.done.objects[split] = sum(len(image.objects) for image in writable.images)
-        if self.to == "voc" and tuple(labels) != CLASSES:
+        labels = next(iter(sets.values())).classes
+        if self.to == "voc" and labels != CLASSES:
             (self.out / "classes.txt").write_text("".join(f"{n}\n" for n in labels), "utf-8")
         if self.to == "yolo":
-            write_data_yaml(self.out / "data.yaml", labels, list(sets))
+            self._describe(labels, list(sets))
         self.progress.stop()
+        # What a list says is said once, also when two splits were made of it.
+        unread = {
+            f"{'train and val' if one.made else split}: {text}": None
+            for split, one in sets.items()
+            for text in one.unread
+        }
         self.done.lost = [
-            *(f"{split}: {text}" for split, dataset in sets.items() for text in dataset.unread),
-            *(f"{what} of {number:,} objects" for what, number in self.counts.items() if number),
-            *self._lost_ids(sets.values()),
-        ]
+            *unread, *in_words(self.counts), *self._lost_names(), *self._lost_ids(sets.values())
+        ]  # fmt: skip
 
-    def _lost_ids(self, sets: Iterable[DetectionSet]) -> list[str]:
-        lost = []
+    def _describe(self, labels: Sequence[str], splits: Sequence[str]) -> None:
+        path = self.out / "data.yaml"
+        write_data_yaml(path, labels, splits)
+        if "train" in splits and "val" not in splits:
+            logger.warning(
+                "%s names the photos of train as val, because Ultralytics demands a val and there "
+                "is none: figures on it are too good",
+                path,
+            )  # fmt: skip
+
+    def _lost_names(self) -> list[str]:
         changed = {old: new for (_, old, _), new in self.stems.items() if old != new}
-        if changed:
-            old, new = next(iter(changed.items()))
-            lost.append(f"names of {len(changed):,} images, such as {old!r}, now {new!r}")
-        numbered = any(
-            one.categories or any(image.number is not None for image in one.images) for one in sets
-        )
-        if self.to != "coco" and numbered:
-            lost.append("ids of images and categories")
-        elif any(
-            category_ids(one)[label] != number
+        if not changed:
+            return []
+        old, new = next(iter(changed.items()))
+        return [f"names of {len(changed):,} images, such as {old!r}, now {new!r}"]
+
+    def _lost_ids(self, sets: Collection[DetectionSet]) -> list[str]:
+        images = [(image_numbers(one), [image.number for image in one.images]) for one in sets]
+        objects = [
+            (object_numbers(one), [obj.number for image in one.images for obj in image.objects])
             for one in sets
-            for label, number in one.label_numbers().items()
-        ):
-            lost.append("ids of categories: they are counted anew")
-        return lost
+        ]
+        if self.to != "coco":
+            have = {
+                "images": any(_some_known(own) for _, own in images),
+                "categories": any(one.categories for one in sets),
+                "annotations": any(_some_known(own) for _, own in objects),
+            }
+            kinds = [kind for kind, there in have.items() if there]
+            return [f"ids of {', '.join(kinds)}"] if kinds else []
+        anew = {
+            "images": any(_some_known(own) and own != now for now, own in images),
+            "categories": any(
+                category_ids(one)[label] != number
+                for one in sets
+                for label, number in one.label_numbers().items()
+            ),
+            "annotations": any(_some_known(own) and own != now for now, own in objects),
+        }
+        return [f"ids of {kind}: they are counted anew" for kind, lost in anew.items() if lost]
 
     def _expressible(self, dataset: DetectionSet) -> DetectionSet:
         """What the format can hold of a split; the rest is counted."""
@@ -187,8 +237,11 @@ class _Writer:
             dataset = check_photo_sizes(dataset)  # says which photos EXIF turns
         for image in dataset.images:
             if self.to == "yolo" and image.photo is None:
-                self.counts["annotations without photo (YOLO has no sizes)"] += len(image.objects)
+                self.counts[_NO_PHOTO, "images"] += 1
+                self.counts[_NO_PHOTO, "objects"] += len(image.objects)
                 continue
+            if self.to == "yolo" and image.photo.suffix.lower() == ".gif":
+                self.counts["photos as GIF, which Ultralytics does not read,", "images"] += 1
             objects = [self._object(obj) for obj in image.objects]
             kept = replace(image, objects=tuple(obj for obj in objects if obj is not None))
             images.append(upright(kept) if self.to == "yolo" else kept)
@@ -200,19 +253,19 @@ class _Writer:
             return obj
         if self.to == "voc":
             if xmax - xmin <= 1 or ymax - ymin <= 1:
-                self.counts["boxes (one pixel wide or high, which VOC cannot say)"] += 1
+                self.counts["boxes (one pixel wide or high, which VOC cannot say)", "objects"] += 1
                 return None
-            self.counts["area"] += obj.area is not None
+            self.counts["area", "objects"] += obj.area is not None
             if obj.crowd:
-                self.counts["crowd flag (now difficult)"] += 1
+                self.counts["crowd flag (now difficult)", "objects"] += 1
                 obj = replace(obj, difficult=True)
             return replace(obj, crowd=False, area=None)
         if obj.crowd:
-            self.counts["boxes of crowds (YOLO would learn them as objects)"] += 1
+            self.counts["boxes of crowds (YOLO would learn them as objects)", "objects"] += 1
             return None
         plain = ObjectAnnotation(obj.name, obj.box)
         for name, words in _LOST_FLAGS.items():
-            self.counts[words] += getattr(obj, name) != getattr(plain, name)
+            self.counts[words, "objects"] += getattr(obj, name) != getattr(plain, name)
         return plain
 
     def _stem(self, image: ImageAnnotation) -> str:
@@ -232,7 +285,7 @@ class _Writer:
 
     def _place(self, image: ImageAnnotation, folder: Path) -> str:
         """Put the photo into a folder; its name there."""
-        suffix = image.photo.suffix if image.photo is not None else ".jpg"
+        suffix = photo_suffix(image.photo) if image.photo is not None else ".jpg"
         name = self._stem(image) + suffix
         target = folder / name
         if image.photo is not None and target not in self.placed:
@@ -269,3 +322,7 @@ class _Writer:
         for image in dataset.images:
             self._place(image, photos)
             write_labels(labels / f"{self._stem(image)}.txt", image, dataset)
+
+
+def _some_known(numbers: Sequence[int | str | None]) -> bool:
+    return any(number is not None for number in numbers)

@@ -127,12 +127,7 @@ def _check_voc(
     report = examine(root, splits, also=also, photos=False)
     breaking = report.of("breaks")
     if breaking:
-        more = (
-            f" {len(breaking)} faults stop the training; `frostbox doctor {root}` lists them all."
-            if len(breaking) > 1
-            else ""
-        )
-        raise DataError(breaking[0].sentence() + more)
+        raise DataError(breaking[0].sentence() + _way_on(root, breaking))
     spoiling = [
         # Missing photos are named by the reader, here and wherever a split is read.
         group for group in report.groups()
@@ -146,6 +141,18 @@ def _check_voc(
         )  # fmt: skip
     if spoiling:
         console.print(f"`frostbox doctor {root}` says more.", markup=False, highlight=False)
+
+
+def _way_on(root: Path, breaking: Sequence[Finding]) -> str:
+    """What the doctor does about findings that stop a training, behind the first of them."""
+    count, fixable = len(breaking), sum(finding.fixable for finding in breaking)
+    many = f" {count} faults stop the training; `frostbox doctor {root}` lists them all"
+    fix = f"`frostbox doctor {root} --fix --out FOLDER` writes a copy with"
+    if not fixable:
+        return f"{many}." if count > 1 else ""
+    if count == 1:
+        return f" {fix} it repaired."
+    return f"{many}, and {fix} {fixable} of them repaired."
 
 
 def print_report(report: Report, console: Console) -> None:

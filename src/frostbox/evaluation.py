@@ -105,9 +105,16 @@ def predict_photos(
     """
     images = dataset.photos
     if not images:
+        if not dataset.images:
+            raise DataError(
+                f"{dataset.root}: {dataset.split!r} names no image: there is nothing to predict "
+                "on; give another split"
+            )
+        first = dataset.images[0]
         raise DataError(
             f"{dataset.root} has no photo for any of the {len(dataset)} images of "
-            f"'{dataset.split}': put them into its JPEGImages folder"
+            f"{dataset.split!r}, of which the first is {first.image_id!r} (named in "
+            f"{first.source}): put the photos where the annotations name them"
         )
     if progress is not None:
         progress.start("predicting", len(images), "images")

@@ -1,10 +1,11 @@
 """Predictions of a split as a file, in the format of COCO's results: ours, or any other tool's.
 
 A list of `{image_id, category_id, bbox, score}`; `bbox` is (x, y, width, height), 0-based and
-continuous. Of a data set that has ids of its own (COCO), `image_id` and `category_id` are these.
-Of any other, `image_id` is the file stem, or a number whose digits are the stem's, and
-`category_id` counts from 1 in the order of the classes. `category_name` is taken where it is
-present.
+continuous. Of a data set that has ids of its own (COCO), `image_id` and `category_id` are these; a
+text where its ids are numbers is the file stem. Of any other, `image_id` is the file stem, or a
+number whose digits are the stem's, and `category_id` counts from 1 in the order of the classes.
+`category_name` is taken where it is present: as it is here, or as the data set had it before
+`--map`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.coco_fields import as_id
 from frostbox.detections import Detections
 from frostbox.errors import DataError
 from frostbox.evaluation import Predictions
 
 _FIELDS = ("image_id", "bbox", "score")
+_SHOWN = 5  # names in a message
 _FARTHEST = 1e9  # pixels; beyond it a number is no place in a picture
 _LOG = logging.getLogger("frostbox")
 
@@ -47,7 +50,7 @@ def write_predictions(
         ):
             entries.append(
                 {
-                    "image_id": image.image_id if image.number is None else image.number,
+                    "image_id": _called(image),
                     "category_id": own.get(label, label + 1),
                     "category_name": found.class_names[label],
                     "bbox": box,
@@ -56,6 +59,11 @@ def write_predictions(
             )
     path.write_text(json.dumps(entries, separators=(",", ":")) + "\n", encoding="utf-8")
     return path
+
+
+def _called(image: ImageAnnotation) -> int | str:
+    """The data set's own id of an image, else the file stem."""
+    return image.image_id if image.number is None else image.number
 
 
 def _shortest(values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -68,14 +76,15 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
 
     Images without any detection count too; images without a photo only when the file has
     detections of them, or when there are no photos at all (nobody can have predicted them).
-    Where classes are told by number only, their order is logged as a warning.
+    Detections of classes that `--classes` leaves out are left out and counted. Where classes are
+    told by number only, their order is logged as a warning.
 
     Returns:
         The predictions, and how many detections belong to other images.
 
     Raises:
         DataError: no JSON list of detections (the entry and its field are named), a class that the
-            data set does not have, or no detection for any image of the split.
+            data set does not have, no detection for any image of the split, or boxes in [0, 1].
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -83,45 +92,42 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
         raise DataError(f"{path} is not JSON ({error}): give predictions as COCO results") from None
     if not isinstance(entries, list):
         raise DataError(f"{path} is no list: COCO results are a list of detections")
-    by_stem = {image.image_id: k for k, image in enumerate(dataset.images)}
-    own = {i.number: k for k, i in enumerate(dataset.images) if i.number is not None}
-    by_number = own or _numbers(dataset.images)
+    places = _places(dataset.images)
     rows: list[list[tuple[list[float], float, int]]] = [[] for _ in dataset.images]
-    labels = {name: k for k, name in enumerate(dataset.classes)}
-    outside = numbered = left_out = 0
+    classes = _Classes(dataset)
+    outside = numbered = 0
+    left_out: Counter[str] = Counter()
     for number, entry in enumerate(entries):
         where = f"{path}, entry {number}"
         _check(entry, where)
-        if dataset.categories and entry.get("category_name") is None:
-            label = _own_label(entry, dataset.categories, where)
-        else:
-            label = _label(entry, labels, where)
-            numbered += entry.get("category_name") is None
-        image_id = entry["image_id"]
-        k = own.get(image_id)
-        if k is None:
-            k = by_stem.get(str(image_id))
-        if k is None and not isinstance(image_id, str):
-            k = by_number.get(image_id)
+        name, label = classes.find(entry, where)
+        numbered += name is None and not dataset.categories
+        k = places.get(as_id(entry["image_id"]))
         if k is None:
             outside += 1
-            continue
-        if label is None:
-            left_out += 1
-            continue
-        x, y, width, height = entry["bbox"]
-        rows[k].append(([x, y, x + width, y + height], entry["score"], label))
+        elif label is None:
+            left_out[f"category_id {entry.get('category_id')}" if name is None else name] += 1
+        else:
+            x, y, width, height = entry["bbox"]
+            rows[k].append(([x, y, x + width, y + height], entry["score"], label))
+    _check_unit(entries, path)
     if entries and outside == len(entries):
+        ours = [f"the split's is {_called(image)!r}" for image in dataset.images[:1]]
         raise DataError(
             f"{path} has no detection for any image of '{dataset.split}' of {dataset.root}: its "
-            f"first image_id is {entries[0]['image_id']!r}, the split's is "
-            f"{dataset.images[0].image_id!r}; give the split that was predicted"
+            f"first image_id is {entries[0]['image_id']!r}, {(*ours, 'the split has none')[0]}; "
+            "give the split that was predicted"
         )
     if numbered:
         order = ", ".join(f"{k} {name}" for k, name in enumerate(dataset.classes, start=1))
         _LOG.warning("%s: category_id is read as %s; --classes gives another order", path, order)
     if left_out:
-        _LOG.warning("%s: %s detections are of classes that are left out", path, left_out)
+        what = "; ".join(f"{name} ({count:,})" for name, count in left_out.most_common(_SHOWN))
+        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
+        _LOG.warning(
+            "%s: %s detections are of classes that are left out: %s",
+            path, f"{left_out.total():,}", what + more,
+        )  # fmt: skip
     none = not dataset.photos
     counted = [
         (image, row)
@@ -142,7 +148,26 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
     return Predictions(images, found, {}, limited=False), outside
 
 
-def _numbers(images: Sequence[ImageAnnotation]) -> dict[int, int]:
+def _places(images: Sequence[ImageAnnotation]) -> dict[Any, int]:
+    """Index of each image by what a file may call it.
+
+    A number is never taken for the stem where the data set has numbers of its own: image 7 and
+    7.jpg may be two images.
+    """
+    stems: dict[Any, int] = {image.image_id: k for k, image in enumerate(images)}
+    own: dict[Any, int] = {i.number: k for k, i in enumerate(images) if i.number is not None}
+    if not own:
+        return _numbers(images) | _as_numbers(stems) | stems
+    texts = {number: k for number, k in own.items() if isinstance(number, str)}
+    return _as_numbers(texts) | own if texts else stems | own
+
+
+def _as_numbers(places: Mapping[Any, int]) -> dict[Any, int]:
+    """The same under numbers, where a text is one as it stands: "7", not "007"."""
+    return {int(t): k for t, k in places.items() if t.isdecimal() and str(int(t)) == t}
+
+
+def _numbers(images: Sequence[ImageAnnotation]) -> dict[Any, int]:
     """Number of the stem -> index, where stems are digits, or digits around underscores."""
     stems = ((k, image.image_id.replace("_", "")) for k, image in enumerate(images))
     numbers = [(int(digits), k) for k, digits in stems if digits.isdecimal()]
@@ -163,7 +188,7 @@ def _check(entry: Any, where: str) -> None:
         raise DataError(f"{where}: bbox is {box!r}; width and height must not be negative")
     if not _is_number(score) or not 0 <= score <= 1:
         raise DataError(f"{where}: score is {score!r}; it must be a number from 0 to 1")
-    if not isinstance(image_id, (int, str)) or isinstance(image_id, bool):
+    if as_id(image_id) is None:
         raise DataError(f"{where}: image_id is {image_id!r}; it must be a number or a file stem")
 
 
@@ -172,31 +197,51 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -_FARTHEST <= value <= _FARTHEST
 
 
-def _own_label(
-    entry: Mapping[str, Any], categories: Mapping[int, int | None], where: str
-) -> int | None:
-    """Label of one of the data set's own category ids; None for a class that was left out."""
-    number = entry.get("category_id")
-    if type(number) is not int or number not in categories:
+def _check_unit(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Refuse boxes that all lie in [0, 1]: taken as pixels, they would just score nothing."""
+    boxes = [entry["bbox"] for entry in entries]
+    if any(w > 0 and h > 0 for _, _, w, h in boxes) and max(map(max, boxes)) <= 1:
         raise DataError(
-            f"{where}: category_id is {number!r}, which the data set does not have (or give "
-            "category_name)"
+            f"{path}: all boxes lie in [0, 1], as {boxes[0]!r} does; COCO results are in pixels: "
+            "multiply x and width by the image's width, y and height by its height"
         )
-    return categories[number]
 
 
-def _label(entry: Mapping[str, Any], labels: Mapping[str, int], where: str) -> int:
-    name, number = entry.get("category_name"), entry.get("category_id")
-    if name is not None:
-        if not isinstance(name, str) or name not in labels:
+class _Classes:
+    """Finds the label of a detection by the names and numbers that a data set knows."""
+
+    def __init__(self, dataset: DetectionSet) -> None:
+        self.labels = {name: k for k, name in enumerate(dataset.classes)}
+        self.categories: Mapping[Any, int | None] = dataset.categories
+        self.renamed = dataset.own_names
+        self.subset = any(name not in self.labels for name in self.renamed.values())
+
+    def find(self, entry: Mapping[str, Any], where: str) -> tuple[str | None, int | None]:
+        """The name that an entry gives, and its label; None for a class that is left out."""
+        name = entry.get("category_name")
+        if name is None:
+            return None, self._numbered(entry.get("category_id"), where)
+        if isinstance(name, str):
+            label = self.labels.get(name, self.labels.get(self.renamed.get(name, name)))
+            if label is not None or name in self.renamed or self.subset:
+                return name, label
+        raise DataError(
+            f"{where}: category_name {name!r} is no class of the data set: it has "
+            f"{', '.join(self.labels)}"
+        )
+
+    def _numbered(self, value: Any, where: str) -> int | None:
+        number = as_id(value)
+        if self.categories:
+            if number is None or number not in self.categories:
+                raise DataError(
+                    f"{where}: category_id is {value!r}, which the data set does not have (or give "
+                    "category_name)"
+                )
+            return self.categories[number]
+        if not isinstance(number, int) or not 1 <= number <= len(self.labels):
             raise DataError(
-                f"{where}: category_name {name!r} is no class of the data set: it has "
-                f"{', '.join(labels)}"
+                f"{where}: category_id is {value!r}; it counts from 1 to {len(self.labels)} in the "
+                f"order {', '.join(self.labels)} (or give category_name)"
             )
-        return labels[name]
-    if type(number) is not int or not 1 <= number <= len(labels):
-        raise DataError(
-            f"{where}: category_id is {number!r}; it counts from 1 to {len(labels)} in the order "
-            f"{', '.join(labels)} (or give category_name)"
-        )
-    return number - 1
+        return number - 1

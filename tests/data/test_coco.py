@@ -13,8 +13,9 @@ from hypothesis import given
 from pycocotools.coco import COCO
 
 from frostbox.data.annotations import DetectionSet, ObjectAnnotation
-from frostbox.data.coco import read_coco, write_coco, xywh
+from frostbox.data.coco import read_coco
 from frostbox.data.coco_layout import find_files, is_coco, siblings, split_of
+from frostbox.data.coco_write import write_coco, xywh
 from frostbox.data.voc import load
 from frostbox.errors import DataError, NotFoundError
 from tests.data.sets import CATEGORIES, coco_image, coco_object, photo, sets, write_coco_file

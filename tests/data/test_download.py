@@ -107,6 +107,35 @@ def test_a_server_without_ranges_starts_again(server: Server, tmp_path: Path) ->
     assert fetch(_archive(server), tmp_path).read_bytes() == CONTENT
 
 
+def test_a_file_that_is_there_is_checked(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = tmp_path / "set.zip"
+    there.write_bytes(CONTENT[:600_000])  # a browser that was closed
+    assert fetch(_archive(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=600000-"]
+    assert "set.zip has another checksum than http" in caplog.text
+    assert "it is taken for a part of it" in caplog.text
+    there.write_bytes(b"x" * len(CONTENT))
+    assert fetch(_archive(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked[1:] == [""]
+    assert "it is fetched anew" in caplog.text
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_a_beginning_that_is_another_files_is_given_up(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("set.zip", "set.zip.part"):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        server.asked.clear()
+        (tmp_path / name).write_bytes(b"<html>not found</html>")
+        assert fetch(_archive(server), tmp_path).read_bytes() == CONTENT
+        assert server.asked == ["bytes=22-", ""]
+    assert "what was there is not its beginning; all is fetched anew" in caplog.text
+
+
 def test_a_wrong_checksum_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="came with the checksum .* and was removed"):
         fetch(_archive(server, b"other" + CONTENT[5:]), tmp_path)

@@ -14,7 +14,7 @@ from torchvision.datasets import CocoDetection
 
 from frostbox.data import formats
 from frostbox.data.annotations import DetectionSet
-from frostbox.data.coco import write_coco
+from frostbox.data.coco_write import write_coco
 from frostbox.data.formats import load, load_training, recognise
 from frostbox.data.voc import load as load_voc
 from frostbox.errors import DataError, NotFoundError, SettingsError
@@ -72,13 +72,18 @@ def _yolo(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "file", "name", "seen"),
     [
-        (_voc, "", "VOC", "VOC, VOC2012/ImageSets/Main/train.txt: 2 images, 3 objects, 20 classes"),
-        (_coco, "", "COCO JSON", "COCO JSON, instances_train.json: 2 images, 3 objects, 3 classes"),
-        (_coco, "annotations", "COCO JSON", "instances_train.json: 2 images"),
-        (_coco, "annotations/instances_val.json", "COCO JSON", "instances_train.json: 2 images"),
-        (_yolo, "", "YOLO", "YOLO, train as data.yaml says: 2 images, 3 objects, 20 classes"),
+        (_voc, "", "VOC", "VOC, train (VOC2012/ImageSets/Main/train.txt): 2 images, 3 objects, 20"),
+        (_coco, "", "COCO JSON", "COCO JSON, train (instances_train.json): 2 images, 3 objects, 3"),
+        (_coco, "annotations", "COCO JSON", "train (instances_train.json): 2 images"),
+        (
+            _coco,
+            "annotations/instances_val.json",
+            "COCO JSON",
+            "train (instances_train.json): 2 images",
+        ),
+        (_yolo, "", "YOLO", "YOLO, train (train as data.yaml says): 2 images, 3 objects, 20"),
         (_yolo, "data.yaml", "YOLO", "2 images, 3 objects"),
-        (_split_flat, "", "VOC XML without lists", "train/*.xml: 2 images, 3 objects"),
+        (_split_flat, "", "VOC XML without lists", "train (train/*.xml): 2 images, 3 objects"),
     ],
 )
 def test_formats_with_splits(
@@ -114,7 +119,7 @@ def test_formats_without_splits_get_some(
     assert boxes(train) | boxes(val) == boxes(whole)
     assert boxes(load(root, "val")) == boxes(val)  # as another command sees it
     assert "all/*.xml" not in source.seen(val)
-    assert f"flat/*.xml, val of a made split: {len(val)} images" in source.seen(val)
+    assert f"val (of a made split of flat/*.xml): {len(val)} images" in source.seen(val)
 
 
 def test_a_list_of_its_own_stays_whole_unless_val_has_to_come_from_it(

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from torchvision.transforms.v2 import functional as F
 
 from frostbox.data import photos
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.photo_names import image_ids, photos_below
 from frostbox.data.photos import (
     check_photo_sizes,
     image_size,
@@ -22,6 +23,7 @@ from frostbox.data.photos import (
     read_thumbnail,
 )
 from frostbox.data.voc import read_voc
+from frostbox.data.voc_layout import Photos
 from frostbox.errors import DataError, NotFoundError
 from tests.conftest import TinyVoc
 
@@ -56,6 +58,12 @@ def _assert_close(image: torch.Tensor, expected: Image.Image, tolerance: int) ->
         ("RGB", "tif", 0),
         ("RGB", "webp", 20),
         ("P", "gif", 0),
+        pytest.param(
+            "RGB",
+            "avif",
+            40,
+            marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF"),
+        ),
     ],
 )
 def test_colours(
@@ -65,6 +73,31 @@ def test_colours(
     path = tmp_path / f"picture.{suffix}"
     converted.save(path)
     _assert_close(read_image(path), converted, tolerance)
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (6, 4), colour) for colour in ("red", "blue"))
+    for suffix in ("gif", "webp"):
+        path = tmp_path / f"moving.{suffix}"
+        first.save(path, save_all=True, append_images=[second], lossless=True)
+        _assert_close(read_image(path), first, 2)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+def test_heic_is_named_with_a_way_out(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    for read in (image_size, read_image):
+        with pytest.raises(DataError, match=f"{name} is HEIC, which .* save the photo as JPEG"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.gif", "b.AVIF", "c.heic"])
+def test_photos_of_rarer_kinds_are_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert photos_below(tmp_path) == [tmp_path / name]
+    assert Photos(tmp_path).find(name[0], "") == tmp_path / name
+    assert image_ids([name]) == [name[0]]
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

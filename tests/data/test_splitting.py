@@ -49,6 +49,34 @@ def test_a_class_with_two_images_is_in_both() -> None:
     assert {sides["x"], sides["y"]} == {"train", "val"}
 
 
+def test_a_class_with_one_image_is_learned(
+    tmp_path: Path, data_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    single = [_image(f"s{k}", f"c{k}") for k in range(30)]
+    sides = stratified([*MIXED, *single], 0.2, 0)
+    assert {sides[image.image_id] for image in single} == {"train"}
+    made_splits(_set(tmp_path, [*MIXED, *single]))
+    assert "30 classes stand in a single image, which is learned from" in caplog.text
+    # With nothing but such classes, val still gets an image: one, not its whole share.
+    assert Counter(stratified(single, 0.2, 0).values()) == {"train": 29, "val": 1}
+    assert stratified([_image("x", "a", "b"), _image("y", "c")], 0.2, 0) == {
+        "x": "train",
+        "y": "val",
+    }
+
+
+def test_one_crowded_image_does_not_send_all_others_to_val() -> None:
+    crowded = _image("crowded", *["common"] * 1000)
+    sides = stratified([crowded, *(_image(str(k), "common") for k in range(50))], 0.2, 0)
+    assert Counter(sides.values())["val"] == pytest.approx(10, abs=1)
+
+
+def test_an_added_image_moves_few_others_even_without_the_written_file() -> None:
+    before = stratified(MIXED, 0.2, 0)
+    after = stratified([*MIXED, *(_image(f"new{k}", "common") for k in range(10))], 0.2, 0)
+    assert sum(after[image_id] != side for image_id, side in before.items()) <= 20
+
+
 def test_the_order_of_the_list_does_not_matter_and_the_seed_does() -> None:
     assert stratified(MIXED, 0.2, 0) == stratified(MIXED[::-1], 0.2, 0)
     assert stratified(MIXED, 0.2, 0) != stratified(MIXED, 0.2, 1)
@@ -63,6 +91,9 @@ def test_every_image_has_a_side_and_both_have_one(contents: list, share: float) 
     sides = stratified(images, share, 0)
     assert set(sides) == {image.image_id for image in images}
     assert set(sides.values()) == {"train", "val"}
+    if len({name for names in contents for name in names}) < len(images) / 2:
+        learned = {obj.name for i in images if sides[i.image_id] == "train" for obj in i.objects}
+        assert learned == {name for names in contents for name in names}
 
 
 def test_it_is_written_outside_the_data_and_stays(tmp_path: Path, data_home: Path) -> None:

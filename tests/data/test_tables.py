@@ -11,11 +11,12 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import CocoDetection
 
 from frostbox.data.annotations import ObjectAnnotation
 from frostbox.data.formats import load, load_training, recognise
 from frostbox.errors import DataError, NotFoundError, SettingsError
-from tests.data.sets import photo
+from tests.data.sets import coco_image, coco_object, photo, write_coco_file
 
 NAMES = ["cat", "dog"]
 
@@ -147,3 +148,24 @@ def test_without_the_package_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(SettingsError, match=r"frostbox\[datasets\]"):
         load(tmp_path, "train")
+
+
+def test_columns_that_are_not_read_are_listed() -> None:
+    row = _row(([4, 5, 26, 30], 1), image_id=3)
+    row["objects"][0] |= {"id": 17, "area": 780.0, "colour": "red"}
+    kinds = {"id": "int64", "area": "float32", "colour": "string"}
+    table = _table([row], **{name: datasets.Value(kind) for name, kind in kinds.items()})
+    table = table.add_column("caption", ["a dog"]).add_column("note", [""])
+    dataset = load(table, "all")
+    assert dataset.unread == ("column 'caption' of 1 rows", "objects.colour of 1 objects")
+    (obj,) = dataset.images[0].objects
+    assert (obj.number, obj.area) == (17, None)  # no more than the box says
+
+
+def test_masks_of_coco_detection_are_counted(tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    objects = [coco_object(1, 1, [1, 2, 30, 20], segmentation=[[1, 2, 3, 4, 5, 6]])]
+    path = write_coco_file(tmp_path / "t.json", [coco_image(1, "a.jpg")], objects)
+    data = CocoDetection(str(tmp_path), str(path))
+    assert load(data, "all").unread[0] == "masks of 1 objects"
+    assert data.coco.dataset["annotations"][0]["segmentation"] == [[1, 2, 3, 4, 5, 6]]

@@ -67,6 +67,35 @@ def test_flags_and_pose(tiny_voc: TinyVoc) -> None:
     assert (obj.difficult, obj.truncated, obj.occluded, obj.pose) == (True, True, False, "Left")
 
 
+def test_what_is_not_read_is_listed_for_the_split_alone(tiny_voc: TinyVoc) -> None:
+    root = tiny_voc()
+    attributes = "".join(
+        f"<attribute><name>{name}</name><value>{value}</value></attribute>"
+        for name, value in (("colour", "red"), ("rotation", "0.0"), ("track_id", "4"))
+    )
+    extra = (
+        f"<attributes>{attributes}</attributes><polygon><x1>5</x1></polygon><deleted>0</deleted>"
+    )
+    part = "<part><name>head</name></part><actions><jumping>1</jumping></actions>"
+    text = _with_object(
+        xml_object("dog", (1, 1, 5, 5), extra) + xml_object("dog", (1, 1, 9, 9), part)
+    )
+    source = "<source><database>Mine</database></source><owner><name>Unknown</name></owner>"
+    text = text.replace(
+        "<annotation>", f'<annotation verified="yes">{source}<segmented>0</segmented>'
+    )
+    _write(root, "a", text)
+    assert sorted(read_voc(root, "train").unread) == [
+        "attribute 'colour' of 1 objects",
+        "attribute 'track_id' of 1 objects",
+        "parts and actions of 1 objects",
+        "polygon of 1 objects",
+        "source of 1 images",
+        "verified of 1 images",
+    ]
+    assert read_voc(root, "val").unread == ()
+
+
 def test_images_without_objects_are_fine(tiny_voc: TinyVoc) -> None:
     assert (
         read_voc(tiny_voc({"a": [], "b": TINY["b"]}, splits={"train": ["a", "b"]}), "train")
@@ -110,6 +139,10 @@ FAULTS = {
     ),
     "max below min": (_with_object(xml_object("dog", (9, 1, 5, 5))), r"xmax 5 is not above xmin"),
     "max at min": (_with_object(xml_object("dog", (1, 5, 9, 5))), r"ymax 5 is not above ymin 5"),
+    "way out": (
+        _with_object(xml_object("dog", (1, 1, 61, 5))),
+        r"mend the box, or .* \(`frostbox doctor DATA` says which --fix mends\)\.$",
+    ),
     "right": (_with_object(xml_object("dog", (1, 1, 61, 5))), r"\(1, 1, 61, 5\) reaches outside"),
     "below": (_with_object(xml_object("dog", (1, 1, 5, 41))), r"outside the image of 60 x 40"),
     "left": (_with_object(xml_object("dog", (-1, 1, 5, 5))), r"reaches outside"),

@@ -92,6 +92,18 @@ def test_faulty_lists(tiny_voc: TinyVoc, text: str, message: str) -> None:
         read_voc(root, "list")
 
 
+def test_names_with_control_characters_are_refused(tiny_voc: TinyVoc) -> None:
+    root = tiny_voc()
+    (root / "classes.txt").write_text("cat\nd\x0bog\nperson\n")
+    with pytest.raises(DataError, match=r"classes.txt holds the class name 'd\\x0bog', which has"):
+        read_voc(root, "train")
+    (root / "classes.txt").unlink()
+    xml = root / "Annotations" / "b.xml"
+    xml.write_text(xml.read_text().replace("person", "per&#x9b;31mson"))
+    with pytest.raises(DataError, match=r"object 1 \('per\\x9b31mson'\): name is .* control char"):
+        read_voc(root, "train")
+
+
 # The photos
 
 

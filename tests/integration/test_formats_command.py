@@ -28,9 +28,9 @@ def written(shapes_voc, tmp_path_factory):
 @pytest.mark.parametrize(
     ("data", "seen"),
     [
-        ("coco", "COCO JSON, instances_train.json: 48 images"),
-        ("coco/annotations/instances_train.json", "COCO JSON, instances_val.json: 16 images"),
-        ("yolo", "YOLO, train as data.yaml says: 48 images"),
+        ("coco", "COCO JSON, train (instances_train.json): 48 images"),
+        ("coco/annotations/instances_train.json", "COCO JSON, val (instances_val.json): 16 images"),
+        ("yolo", "YOLO, train (train as data.yaml says): 48 images"),
     ],
 )
 def test_train_and_evaluate(written, frostbox, tmp_path, data, seen):

@@ -20,7 +20,8 @@ class ObjectAnnotation:
 
     `crowd` is COCO's `iscrowd`: the box surrounds a group. It is not learned from, and detections
     inside it are ignored. `area` is the object's own in square pixels, where the file gives one
-    (COCO's, of the mask); None means that of the box.
+    (COCO's, of the mask); None means that of the box. `number` is the annotation's `id` in a COCO
+    file; two objects that differ in nothing else are equal.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ObjectAnnotation:
     pose: str = "Unspecified"
     crowd: bool = False
     area: float | None = None
+    number: int | str | None = field(default=None, compare=False)
 
     @property
     def size(self) -> float:
@@ -74,6 +76,9 @@ class DetectionSet:
             Empty where the data set has no such ids.
         unread: what the files say and this form does not hold, in words ("masks of 12 objects").
         made: where the split is written down, if frostbox made it; it stands nowhere in the data.
+        boxes: how the numbers of its boxes were read, in words, where that had to be found out.
+        own_names: the names that the data set itself has, each with what it was renamed to; what is
+            not in `classes` was left out. Empty where nothing was renamed or left out.
     """
 
     name: str
@@ -85,6 +90,8 @@ class DetectionSet:
     categories: Mapping[int, int | None] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     made: Path | None = None
+    boxes: str = ""
+    own_names: Mapping[str, str] = field(default_factory=dict)
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,3 +131,8 @@ class DetectionSet:
 def in_id_order(number: Any) -> tuple[bool, Any]:
     """A key that sorts ids of images or categories: numbers before words."""
     return isinstance(number, str), number
+
+
+def in_words(found: Mapping[tuple[str, str], int]) -> tuple[str, ...]:
+    """Words for `DetectionSet.unread`: "masks of 12 objects" for `{("masks", "objects"): 12}`."""
+    return tuple(f"{what} of {n:,} {of}" for (what, of), n in found.items() if n)

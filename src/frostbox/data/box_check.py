@@ -21,6 +21,8 @@ MOSTLY_INSIDE = 0.5
 """Share of a box that must lie inside its image for the rest to be cut off; else it is left out."""
 TOO_MANY = 0.1
 """Share of the boxes further outside than rounding explains from which on the file is refused."""
+FEW = 5
+"""So few such boxes are slips, not another meaning, unless they are half of the file or more."""
 _SHOWN = 3
 
 
@@ -66,27 +68,36 @@ class BoxCheck:
         (self.rounded if beyond <= ROUNDING else self.cut).append(text)
         return clipped
 
-    def close(self) -> None:
+    def close(self) -> tuple[str, ...]:
         """Say what was done.
+
+        Returns:
+            What the typed form then lacks of the file, in words, for `DetectionSet.unread`.
 
         Raises:
             DataError: so many boxes lie outside their images that the file means something else.
         """
         far = [*self.outside, *self.cut]
-        if len(far) > TOO_MANY * self.total:
+        enough = len(far) >= FEW or 2 * len(far) >= self.total > 0
+        if enough and len(far) > TOO_MANY * self.total:
             raise DataError(
                 f"{self.file}: {len(far)} of {self.total} boxes reach outside their images: "
                 f"{some(far)}; {self.hint}."
             )
-        for found, what in (
-            (self.empty, "have no area and are left out"),
-            (self.outside, "lie mostly outside their images and are left out"),
-            (self.cut, "reach outside their images and are cut off at the border"),
-            (self.rounded, f"reach outside by at most {ROUNDING:g} pixel and are clipped"),
-        ):
-            if found:
-                count = f"{len(found)} of {self.total}"
-                logger.warning("%s: %s boxes %s: %s", self.file, count, what, some(found))
+        done = [
+            (found, what)
+            for found, what in (
+                (self.empty, "have no area and are left out"),
+                (self.outside, "lie mostly outside their images and are left out"),
+                (self.cut, "reach outside their images and are cut off at the border"),
+                (self.rounded, f"reach outside by at most {ROUNDING:g} pixel and are clipped"),
+            )
+            if found
+        ]
+        for found, what in done:
+            count = f"{len(found)} of {self.total}"
+            logger.warning("%s: %s boxes %s: %s", self.file, count, what, some(found))
+        return tuple(f"{len(found):,} boxes that {what}" for found, what in done)
 
 
 def some(found: Sequence[str]) -> str:

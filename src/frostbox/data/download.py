@@ -7,6 +7,7 @@ was cut off; unpacking is the standard library's, with its guard against paths t
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tarfile
 import time
@@ -19,6 +20,8 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from frostbox.errors import DataError, NotFoundError
+
+logger = logging.getLogger("frostbox")
 
 _BLOCK = 1 << 20
 _TIMEOUT = 30.0
@@ -50,13 +53,14 @@ def fetch(archive: Archive, folder: Path, report: Report | None = None) -> Path:
     """Download an archive into a folder, going on where an earlier call was cut off.
 
     A connection that breaks is tried again, from where it broke. A part that is there lies in
-    NAME.part; NAME is whole and has the right checksum.
+    NAME.part. A file NAME that is there, such as one fetched by hand, is checked as well: one that
+    is cut off is gone on with. If what was gone on with turns out wrong, all is fetched anew.
 
     Args:
         report: called with the number of bytes that are there.
 
     Returns:
-        The path of the file.
+        The path of the file, whole and with the right checksum.
 
     Raises:
         NotFoundError: the server cannot be reached or refuses, with what to do by hand.
@@ -64,15 +68,50 @@ def fetch(archive: Archive, folder: Path, report: Report | None = None) -> Path:
     """
     target, part = folder / archive.name, folder / f"{archive.name}.part"
     if target.is_file():
-        return target
+        if md5(target) == archive.md5:
+            return target
+        _set_aside(target, part, archive)
     folder.mkdir(parents=True, exist_ok=True)
     _check_room(archive, folder, part)
+    gone_on = _size(part) > 0
+    _receive_all(archive, folder, part, report)
+    found = md5(part)
+    if found != archive.md5 and gone_on:
+        logger.warning("%s: what was there is not its beginning; all is fetched anew", archive.name)
+        part.unlink()
+        _receive_all(archive, folder, part, report)
+        found = md5(part)
+    if found != archive.md5:
+        part.unlink()
+        raise DataError(
+            f"{archive.url} came with the checksum {found} instead of {archive.md5}, and was "
+            "removed; run the command again, or fetch the file by hand from another place."
+        )
+    part.replace(target)
+    return target
+
+
+def _set_aside(target: Path, part: Path, archive: Archive) -> None:
+    """What becomes of a file with another checksum: a part where it may be one, else nothing."""
+    begun = _size(part) < _size(target) < archive.nbytes
+    logger.warning(
+        "%s has another checksum than %s; %s",
+        target, archive.url, "it is taken for a part of it" if begun else "it is fetched anew",
+    )  # fmt: skip
+    if begun:
+        target.replace(part)
+    else:
+        target.unlink()
+
+
+def _receive_all(archive: Archive, folder: Path, part: Path, report: Report | None) -> None:
+    """Receive what a part lacks. Raises NotFoundError when the server does not give it."""
     fruitless = 0
     while True:
         before = _size(part)
         try:
             _receive(archive.url, part, report)
-            break
+            return
         except (OSError, HTTPException) as error:
             fruitless = 0 if _size(part) > before else fruitless + 1
             refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
@@ -82,15 +121,6 @@ def fetch(archive: Archive, folder: Path, report: Report | None = None) -> Path:
                     f"from {_size(part):,} bytes, or fetch the file by hand into {folder}."
                 ) from error
             time.sleep(PAUSE * 2**fruitless)
-    found = md5(part)
-    if found != archive.md5:
-        part.unlink()
-        raise DataError(
-            f"{archive.url} came with the checksum {found} instead of {archive.md5}, and was "
-            "removed; run the command again, or fetch the file by hand from another place."
-        )
-    part.replace(target)
-    return target
 
 
 def unpack(path: Path, folder: Path) -> None:

@@ -43,9 +43,13 @@ def choose(
         SettingsError: a name to keep or to rename that the data set does not have and that is not
             in `absent`, or none of `classes`.
     """
+    names = dataset.own_names or {name: name for name in _known(dataset)}
     if rename:
         dataset = _renamed(dataset, rename, absent)
-    return dataset if classes is None else _subset(dataset, classes, absent)
+        names = {own: rename.get(name, name) for own, name in names.items()}
+    if classes is not None:
+        dataset = _subset(dataset, classes, absent)
+    return dataset if classes is None and not rename else replace(dataset, own_names=names)
 
 
 def aligned(dataset: DetectionSet, train: DetectionSet) -> DetectionSet:

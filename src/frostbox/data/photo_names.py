@@ -115,19 +115,63 @@ def report_missing(dataset: DetectionSet, require: bool, folder: Path | None = N
     )  # fmt: skip
 
 
-def photos_below(folder: Path) -> list[Path]:
-    """All pictures in a folder and its subfolders, by name; what begins with a dot is left out."""
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(where) / name
-            for name in names
-            if name.lower().endswith(PHOTO_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found)
+class Fence:
+    """Folders that paths must really lie in, links followed."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._real = [os.path.realpath(folder) for folder in folders]
+        self._known: dict[str, bool] = {}
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies inside; folders are looked at once."""
+        if os.path.islink(path):
+            return self._within(os.path.realpath(path))
+        return self.holds_folder(path.parent)
+
+    def holds_folder(self, folder: Path) -> bool:
+        """Whether a folder lies inside."""
+        key = str(folder)
+        if key not in self._known:
+            self._known[key] = self._within(os.path.realpath(folder))
+        return self._known[key]
+
+    def _within(self, real: str) -> bool:
+        return any(real == one or real.startswith(os.path.join(one, "")) for one in self._real)
+
+
+def photos_below(folder: Path, fence: Fence) -> tuple[list[Path], list[Path]]:
+    """All pictures in a folder and its subfolders, by name; what begins with a dot is left out.
+
+    Links to folders are followed after all else, each folder once: so they cannot go in circles.
+
+    Returns:
+        The pictures, and the links that lead out of `fence`, which are not followed.
+    """
+    found: list[Path] = []
+    left_out: list[Path] = []
+    folders, links = [folder], list[Path]()
+    seen: set[str] = set()
+    while folders or links:
+        where = folders.pop() if folders else links.pop(0)
+        real = os.path.realpath(where)
+        if real in seen:
+            continue
+        seen.add(real)
+        with os.scandir(where) as entries:
+            shown = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        for entry in shown:
+            path, is_folder = Path(entry.path), entry.is_dir()
+            if not is_folder and not entry.name.lower().endswith(PHOTO_SUFFIXES):
+                continue
+            if entry.is_symlink() and not (fence.holds_folder if is_folder else fence.holds)(path):
+                left_out.append(path)
+            elif is_folder:
+                (links if entry.is_symlink() else folders).append(path)
+            else:
+                found.append(path)
+    return sorted(found), sorted(left_out)
 
 
 def _suffix(name: str) -> str:
     suffix = os.path.splitext(name)[1]
-    return suffix if suffix.lower() in (*PHOTO_SUFFIXES, ".gif", ".jpe") else ""
+    return suffix if suffix.lower() in (*PHOTO_SUFFIXES, ".jpe") else ""

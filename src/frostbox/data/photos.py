@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation
+from frostbox.data.voc_layout import PHOTO_SUFFIXES
 from frostbox.errors import DataError, NotFoundError
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 _EXIF_ORIENTATION = 0x0112
 _SHOWN = 3
+# Brands of the container that phones write, by what they hold.
+_UNREAD = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "HEIC"),
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+}
 _LARGE_FILE = 300_000  # bytes, below which a second look at the header costs more than it saves
 
 
@@ -57,6 +64,23 @@ def exif_orientation(image: Image.Image) -> int:
         found.load(stored)
     orientation = found.get(_EXIF_ORIENTATION, 1)
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def photo_suffix(path: Path) -> str:
+    """The suffix by which readers know a photo: its own, or that of what it holds.
+
+    Raises:
+        DataError: a file of another suffix that is not an image.
+    """
+    if path.suffix.lower() in PHOTO_SUFFIXES:
+        return path.suffix
+    with _readable(path), Image.open(path) as image:
+        return suffix_of(str(image.format))
+
+
+def suffix_of(kind: str) -> str:
+    """The usual suffix of a format by Pillow's name for it."""
+    return {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}.get(kind, f".{kind.lower()}")
 
 
 def read_image(path: str | Path, exif: bool = True) -> Tensor:
@@ -280,9 +304,7 @@ def _readable(path: str | Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotFoundError(f"{path} does not exist; give the path of a photo.") from error
     except UnidentifiedImageError as error:
-        empty = os.path.getsize(path) == 0
-        reason = "is empty (0 bytes)" if empty else "is not an image in a known format"
-        raise DataError(f"{path} {reason}; replace the photo or take it off the list.") from error
+        raise DataError(f"{path} {_unidentified(Path(path))}.") from error
     except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, (IsADirectoryError, PermissionError)):
             raise DataError(f"{path} cannot be read ({error.strerror}); give a photo.") from error
@@ -290,6 +312,20 @@ def _readable(path: str | Path) -> Iterator[None]:
             f"{path} cannot be decoded ({failure(error)}); replace the photo or take it off the "
             "list."
         ) from error
+
+
+def _unidentified(path: Path) -> str:
+    """Why no decoder takes a file, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    kind = _UNREAD.get(head[8:12]) if head[4:8] == b"ftyp" else None
+    if kind is not None:
+        return (
+            f"is {kind}, which the installed Pillow does not read; save the photo as JPEG or PNG "
+            "under the same name with .jpg or .png"
+        )
+    reason = "is not an image in a known format" if head else "is empty (0 bytes)"
+    return f"{reason}; replace the photo or take it off the list"
 
 
 def failure(error: Exception) -> str:

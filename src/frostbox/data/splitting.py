@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.box_check import some
 from frostbox.data.home import data_home
 from frostbox.errors import DataError
+
+logger = logging.getLogger("frostbox")
 
 SPLITS_VERSION = 1
 """Of the written file. A reader accepts its own version and older ones and refuses newer ones."""
@@ -47,6 +50,7 @@ def made_splits(whole: DetectionSet) -> dict[str, DetectionSet]:
     if fresh:
         sides |= stratified(whole.images, VAL_SHARE, SEED, sides)
         _write(path, whole, sides)
+        _report_single(whole.images)
     for name in MADE:
         if not any(sides[image.image_id] == name for image in whole.images):
             raise DataError(
@@ -62,6 +66,17 @@ def made_splits(whole: DetectionSet) -> dict[str, DetectionSet]:
         )
         for name in MADE
     }
+
+
+def _report_single(images: Sequence[ImageAnnotation]) -> None:
+    """Say which classes val cannot measure, because they stand in one image."""
+    count = Counter(name for image in images for name in _content(image) if name != _EMPTY)
+    single = sorted(name for name, number in count.items() if number == 1)
+    if single:
+        logger.warning(
+            "%s classes stand in a single image, which is learned from: val has none of them (%s)",
+            len(single), some(single),
+        )  # fmt: skip
 
 
 def splits_file(whole: DetectionSet) -> Path:
@@ -81,37 +96,27 @@ def stratified(
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011), by objects: the rarest class
     that is left comes first, and each of its images goes where most of that class is wanted,
-    relative to the share of that side.
+    relative to the share of that side. Two rules come before that: no class ends up in val alone,
+    so one with a single image is learned, and no side gets more images than its share, however the
+    objects are spread.
+
+    Images are dealt in the order of a hash of seed and id: one that is added finds its own place
+    among the others instead of shuffling them.
 
     Args:
-        images: all of them. share: of objects that goes to "val", in (0, 1).
+        images: all of them. share: of objects and of images that goes to "val", in (0, 1).
         seed: of the order in which images are dealt.
         fixed: image ids whose side is known already; they count, and stay.
 
     Returns:
         "train" or "val" for each image id. Both get an image when there are two or more.
     """
-    shares = {"train": 1 - share, "val": share}
     content = {image.image_id: _content(image) for image in images}
-    sides = {image_id: side for image_id, side in (fixed or {}).items() if image_id in content}
-    totals: Counter[str] = sum(content.values(), Counter())
-    wanted = {side: {name: part * totals[name] for name in totals} for side, part in shares.items()}
-    room = {side: part * len(images) for side, part in shares.items()}
-
-    def need(side: str, name: str) -> tuple[float, float]:
-        # Relative to its share: so val gets one of two images of a class, and can measure it.
-        return wanted[side][name] / shares[side], room[side] / shares[side]
-
-    def put(image_id: str, side: str) -> None:
-        sides[image_id] = side
-        room[side] -= 1
-        for name, count in content[image_id].items():
-            wanted[side][name] -= count
-
-    for image_id, side in list(sides.items()):
-        put(image_id, side)
-    order = [image_id for image_id in sorted(content) if image_id not in sides]
-    random.Random(seed).shuffle(order)
+    dealt = _Deal(content, {"train": 1 - share, "val": share})
+    for image_id, side in (fixed or {}).items():
+        if image_id in content:
+            dealt.put(image_id, side)
+    order = sorted(content.keys() - dealt.sides.keys(), key=lambda i: (_rank(seed, i), i))
     with_class: dict[str, list[str]] = {}
     for image_id in order:
         for name in content[image_id]:
@@ -119,10 +124,56 @@ def stratified(
     for name in sorted(with_class, key=lambda n: (len(with_class[n]), n)):
         # Images full of the class first: the small ones then even out what is left.
         for image_id in sorted(with_class[name], key=lambda i: -content[i][name]):
-            if image_id not in sides:
-                put(image_id, max(shares, key=lambda side: need(side, name)))
-    _fill(sides, order, fixed or {})
-    return sides
+            if image_id not in dealt.sides:
+                dealt.put(image_id, dealt.side(image_id, name))
+    dealt.fill(order)
+    return dealt.sides
+
+
+class _Deal:
+    """Images on their way to the sides, and what each side still wants."""
+
+    def __init__(self, content: Mapping[str, Counter[str]], shares: Mapping[str, float]) -> None:
+        self.sides: dict[str, str] = {}
+        self._content = content
+        self._shares = shares
+        objects: Counter[str] = sum(content.values(), Counter())
+        self._wanted = {
+            side: {name: part * objects[name] for name in objects} for side, part in shares.items()
+        }
+        self._room = {side: part * len(content) for side, part in shares.items()}
+        self._left = Counter(name for found in content.values() for name in found)
+        self._learned: Counter[str] = Counter()
+
+    def put(self, image_id: str, side: str) -> None:
+        self.sides[image_id] = side
+        self._room[side] -= 1
+        self._left.subtract(self._content[image_id].keys())
+        if side == "train":
+            self._learned.update(self._content[image_id].keys())
+        for name, count in self._content[image_id].items():
+            self._wanted[side][name] -= count
+
+    def side(self, image_id: str, name: str) -> str:
+        """Where an image goes that is dealt for the sake of a class."""
+        if any(not self._learned[n] and self._left[n] == 1 for n in self._content[image_id]):
+            return "train"
+        open_sides = [side for side in self._shares if self._room[side] > 0] or list(self._shares)
+        return max(open_sides, key=lambda side: self._need(side, name))
+
+    def _need(self, side: str, name: str) -> tuple[float, float]:
+        # Relative to its share: so val gets one of two images of a class, and can measure it.
+        share = self._shares[side]
+        return self._wanted[side][name] / share, self._room[side] / share
+
+    def fill(self, movable: Sequence[str]) -> None:
+        """Move one image to a side that got none, the one with which fewest classes go."""
+        for side in MADE:
+            if side not in self.sides.values() and len(self.sides) > 1 and movable:
+                self.sides[min(reversed(movable), key=self._lost_without)] = side
+
+    def _lost_without(self, image_id: str) -> int:
+        return sum(self._learned[name] == 1 for name in self._content[image_id])
 
 
 _EMPTY = "\0empty"  # stands for the class of an image without objects
@@ -132,12 +183,8 @@ def _content(image: ImageAnnotation) -> Counter[str]:
     return Counter(obj.name for obj in image.objects if not obj.crowd) or Counter([_EMPTY])
 
 
-def _fill(sides: dict[str, str], order: Sequence[str], fixed: Mapping[str, str]) -> None:
-    """Move one image to a side that got none."""
-    for side in MADE:
-        movable = [image_id for image_id in order if image_id not in fixed]
-        if side not in sides.values() and len(sides) > 1 and movable:
-            sides[movable[-1]] = side
+def _rank(seed: int, image_id: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\0{image_id}".encode(), digest_size=8).digest()
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ import importlib.util
 import io
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +22,19 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.annotations import (
+    Box,
+    DetectionSet,
+    ImageAnnotation,
+    ObjectAnnotation,
+    in_words,
+)
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.coco import parse
+from frostbox.data.coco_unread import says
 from frostbox.data.home import data_home
 from frostbox.data.photo_names import PhotoFinder, image_ids
-from frostbox.data.photos import image_size
+from frostbox.data.photos import image_size, suffix_of
 from frostbox.data.split_names import by_split, word_in
 from frostbox.data.voc_layout import check_names
 from frostbox.errors import DataError, NotFoundError, SettingsError
@@ -128,11 +136,16 @@ def read_table(table: Any, split: str, root: Path) -> DetectionSet:
             box: Box = (x, y, a, b) if corners else (x, y, x + a, y + b)
             fitted = check.fit(box, row.size, partial("row {}, object {}".format, row.index, k))
             if fitted is not None:
-                kept.append(ObjectAnnotation(raw.name, fitted, crowd=raw.crowd, area=raw.area))
+                area = None if raw.area == a * b and not corners else raw.area  # as in COCO files
+                kept.append(
+                    ObjectAnnotation(
+                        raw.name, fitted, crowd=raw.crowd, area=area, number=raw.number
+                    )
+                )
         images.append(
             ImageAnnotation(image_id, row.photo, *row.size, tuple(kept), root, number=row.number)
         )
-    check.close()
+    fitted_words = check.close()
     return DetectionSet(
         name=reader.name,
         root=root,
@@ -141,6 +154,7 @@ def read_table(table: Any, split: str, root: Path) -> DetectionSet:
         classes_from=reader.names_from,
         images=tuple(images),
         categories={k: k for k in range(len(reader.names))},
+        unread=(*in_words(reader.beyond), *reader.left_out, *fitted_words),
     )
 
 
@@ -152,6 +166,7 @@ class _Object:
     name: str
     crowd: bool
     area: float | None
+    number: int | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +214,8 @@ class _Table:
         self.declared = tuple(declared) if declared else None
         self.names: tuple[str, ...] = ()
         self.names_from = f"column {self.objects}.{self.category}"
+        self.beyond: Counter[tuple[str, str]] = Counter()
+        self.left_out: tuple[str, ...] = ()
 
     def rows(self) -> list[_Row]:
         """The rows whose picture can be opened; the others are named and left out."""
@@ -206,6 +223,8 @@ class _Table:
         self.folder.mkdir(parents=True, exist_ok=True)
         for index, entry in enumerate(self.table):
             objects = []
+            known = (self.image, self.objects, "image_id", "width", "height")
+            self.beyond.update((f"column {n!r}", "rows") for n in _said(entry, known))
             for k, obj in enumerate(_listed(entry[self.objects]), start=1):
                 read = self._object(obj)
                 if read is None:
@@ -227,6 +246,7 @@ class _Table:
             raise NotFoundError(f"no row can be read: {some(broken)}")
         if broken:
             logger.warning("%s rows are left out: %s", len(broken), some(broken))
+            self.left_out = (f"{len(broken):,} rows that cannot be read",)
         used = sorted({obj.name for row in found for obj in row.objects})
         self.names = check_names(self.declared or used, self.where)
         return found
@@ -246,8 +266,7 @@ class _Table:
                 kind = str(picture.format)
         except (UnidentifiedImageError, OSError) as error:
             raise DataError(f"{self.where}: row {row} holds no picture ({error})") from error
-        suffix = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}.get(kind, f".{kind.lower()}")
-        target = self.folder / f"{row:06d}{suffix}"
+        target = self.folder / f"{row:06d}{suffix_of(kind)}"
         if not target.is_file() or target.stat().st_size != len(content):
             target.write_bytes(content)
         return target
@@ -270,7 +289,11 @@ class _Table:
             return None
         area = obj.get(self.area) if self.area else None
         crowd = bool(obj.get(self.crowd)) if self.crowd else False
-        return _Object(values, category, crowd, None if area is None else float(area))
+        number = obj.get("id")
+        number = number if type(number) in (int, str) else None
+        known = (self.box, self.category, self.crowd, self.area, "id")
+        self.beyond.update((f"{self.objects}.{n}", "objects") for n in _said(obj, known))
+        return _Object(values, category, crowd, None if area is None else float(area), number)
 
 
 def _are_corners(rows: Iterable[_Row], where: str) -> bool:
@@ -310,6 +333,11 @@ def _listed(objects: Any) -> list[Mapping[str, Any]]:
     columns = {name: list(column) for name, column in objects.items()}
     count = max(map(len, columns.values()), default=0)
     return [{n: c[i] for n, c in columns.items() if i < len(c)} for i in range(count)]
+
+
+def _said(entry: Mapping[str, Any], known: Sequence[str]) -> list[str]:
+    """The other columns of an entry that hold something."""
+    return [name for name, value in entry.items() if name not in known and says(value)]
 
 
 def _datasets() -> Any:

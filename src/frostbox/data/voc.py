@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from frostbox.data import voc_fields as fields
-from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.annotations import (
+    Box,
+    DetectionSet,
+    ImageAnnotation,
+    ObjectAnnotation,
+    in_words,
+)
+from frostbox.data.box_check import BoxCheck
 from frostbox.data.photo_names import report_missing
 from frostbox.data.voc_layout import (
     Photos,
@@ -177,15 +186,17 @@ class XmlReader:
 
     Attributes:
         paths: the XML of each id. photos: where their photos lie.
-        records: what was read. zero_based: ids of images with minima of 0.
-        parts: number of objects with `part` or `actions`, which the typed form does not hold.
+        check: fits boxes into their images; None refuses those that do not fit.
+        records: what was read. zero_based: number of boxes with minima of 0 by id, where there are.
+        beyond: what each XML says besides, see `voc_fields.beyond`.
     """
 
     paths: dict[str, str]
     photos: Photos
+    check: BoxCheck | None = None
     records: dict[str, ImageAnnotation] = field(default_factory=dict)
-    zero_based: list[str] = field(default_factory=list)
-    parts: int = 0
+    zero_based: Counter[str] = field(default_factory=Counter)
+    beyond: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
 
     def read_set(
         self,
@@ -211,11 +222,14 @@ class XmlReader:
             names, origin = self._own_names(root, split, listed, known, folders, fallback)
         if also is not None:
             _check_classes(records, (*names, *also), origin)
-        if self.zero_based:
+        ids = [record.image_id for record in records]
+        from_zero = [image_id for image_id in ids if self.zero_based[image_id]]
+        if from_zero:
             logger.warning(
                 "%s boxes have xmin or ymin 0, where VOC counts from 1; taken as 1: %s",
-                len(self.zero_based), _some(self.zero_based),
+                sum(self.zero_based[image_id] for image_id in from_zero), _some(from_zero),
             )  # fmt: skip
+        beyond = sum((self.beyond.get(i, Counter()) for i in ids), Counter[tuple[str, str]]())
         occurring = sorted({obj.name for record in records for obj in record.objects})
         more = occurring if also is None else [name for name in also if name in occurring]
         return DetectionSet(
@@ -225,7 +239,7 @@ class XmlReader:
             classes=tuple(dict.fromkeys([*names, *more])),
             classes_from=origin,
             images=tuple(records),
-            unread=(f"parts and actions of {self.parts:,} objects",) if self.parts else (),
+            unread=in_words(beyond),
         )
 
     def _own_names(
@@ -279,22 +293,35 @@ class XmlReader:
             bndbox = fields.object_box(node, where)
             raw = [fields.number(bndbox, tag, where) for tag in fields.CORNERS]
             if raw[0] == 0 or raw[1] == 0:
-                self.zero_based.append(image_id)
+                self.zero_based[image_id] += 1
                 raw[:2] = [value or 1.0 for value in raw[:2]]
-            _check_box(raw, size, where)
-            self.parts += node.find("part") is not None or node.find("actions") is not None
-            xmin, ymin, xmax, ymax = raw
+            box = self._box(raw, size, where)
+            if box is None:
+                continue
             objects.append(
                 ObjectAnnotation(
                     name=name,
-                    box=(_shifted(xmin, -1), _shifted(ymin, -1), xmax, ymax),
+                    box=box,
                     difficult=fields.flag(node, "difficult", where),
                     truncated=fields.flag(node, "truncated", where),
                     occluded=fields.flag(node, "occluded", where),
                     pose=fields.text(node, "pose") or "Unspecified",
                 )
             )
+        self.beyond[image_id] = fields.beyond(tree)
         return ImageAnnotation(image_id, photo, *size, tuple(objects), Path(path))
+
+    def _box(self, raw: Sequence[float], size: tuple[int, int], where: str) -> Box | None:
+        """The box of VOC's own pixels; None for one that is left out."""
+        xmin, ymin, xmax, ymax = raw
+        if self.check is None:
+            _check_box(raw, size, where, " (`frostbox doctor DATA` says which --fix mends)")
+            return _shifted(xmin, -1), _shifted(ymin, -1), xmax, ymax
+        # Here, too, maxima that are not above the minima are no area: a click, not a pixel.
+        empty = xmax <= xmin or ymax <= ymin
+        low = (xmin, ymin) if empty else (_shifted(xmin, -1), _shifted(ymin, -1))
+        said = partial("{}: bndbox, counted from 0,".format, where)
+        return self.check.fit((*low, xmax, ymax), size, said)
 
 
 def _shifted(value: float, by: int) -> float:
@@ -318,20 +345,23 @@ def _size(tree: Element, path: str, photo: Path | None) -> tuple[int, int]:
     return (height, width) if orientation >= 5 else (width, height)
 
 
-def _check_box(raw: Sequence[float], size: tuple[int, int], where: str) -> None:
-    """Check a box in VOC's own pixels. Raises DataError for max <= min or outside the image."""
+def _check_box(raw: Sequence[float], size: tuple[int, int], where: str, more: str = "") -> None:
+    """Check a box in VOC's own pixels. Raises DataError for max <= min or outside the image.
+
+    `more`: a way out besides mending it by hand, for the message.
+    """
     xmin, ymin, xmax, ymax = raw
     for axis, low, high in (("x", xmin, xmax), ("y", ymin, ymax)):
         if high <= low:
             raise DataError(
                 f"{where}: bndbox/{axis}max {high:g} is not above {axis}min {low:g}; "
-                "mend the box or remove the object."
+                f"mend the box or remove the object{more}."
             )
     if xmin < 1 or ymin < 1 or xmax > size[0] or ymax > size[1]:
         box = ", ".join(f"{value:g}" for value in raw)
         raise DataError(
             f"{where}: bndbox ({box}) reaches outside the image of {size[0]} x {size[1]} pixels; "
-            "mend the box, or the size if that is wrong."
+            f"mend the box, or the size if that is wrong{more}."
         )
 
 

@@ -7,17 +7,24 @@ number, a flag or a size.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
+from frostbox.data.voc_layout import is_plain
 from frostbox.errors import DataError
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# What the typed form holds, and names of files, which are written anew.
+_OF_IMAGES = ("folder", "filename", "path", "size", "object")
+_OF_OBJECTS = ("name", "bndbox", "pose", "truncated", "occluded", "difficult")
+_TOGETHER = {"part": "parts and actions", "actions": "parts and actions"}
+_SAYS_NOTHING = ("", "0", "0.0", "false", "no", "unknown", "unspecified")
 _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
@@ -66,14 +73,18 @@ def child(node: Element, tag: str) -> Element:
 
 def place(path: str, number: int, node: Element) -> str:
     """How messages name the `number`-th object, counted from 1."""
-    return f"{path}: object {number} ({text(node, 'name') or 'without name'})"
+    name = text(node, "name")
+    return f"{path}: object {number} ({(name if is_plain(name) else repr(name)) or 'without name'})"
 
 
 def object_name(node: Element, where: str) -> str:
-    """The class name, blanks around it removed. Raises FieldFault when it is empty."""
+    """The class name, blanks around it removed. Raises FieldFault for none or an odd character."""
     name = text(node, "name")
     if not name:
         raise FieldFault(where, "name", "is missing or empty", "write the class name")
+    if not is_plain(name):
+        found = f"is {name!r}, with a control character"
+        raise FieldFault(where, "name", found, "write it without")
     return name
 
 
@@ -128,3 +139,33 @@ def stated_size(tree: Element, where: str) -> tuple[int, int] | None:
             where, "size", f"is {width:g} x {height:g}", "write the photo's width and height"
         )
     return int(width), int(height)
+
+
+def beyond(tree: Element) -> Counter[tuple[str, str]]:
+    """What an annotation says and the typed form does not hold, as `annotations.in_words` takes it.
+
+    A field that is empty, 0, false or unknown says nothing.
+    """
+    found = Counter((name, "images") for name, value in tree.items() if not _is_empty(value))
+    found.update((c.tag, "images") for c in tree if c.tag not in _OF_IMAGES and _says(c))
+    for node in tree.iterfind("object"):
+        more = [c for c in node if c.tag not in _OF_OBJECTS and _says(c)]
+        found.update((what, "objects") for what in {w for c in more for w in _words(c)})
+    return found
+
+
+def _words(node: Element) -> list[str]:
+    """What an unread field of an object is called; each of CVAT's attributes by its own name."""
+    named = [a for a in node.iterfind("attribute") if text(a, "name")]
+    if node.tag == "attributes" and named:
+        said = [a for a in named if not _is_empty(text(a, "value"))]
+        return [f"attribute {text(a, 'name')!r}" for a in said]
+    return [_TOGETHER.get(node.tag, node.tag)]
+
+
+def _says(node: Element) -> bool:
+    return not _is_empty(node.text or "") or any(_says(c) for c in node)
+
+
+def _is_empty(value: str) -> bool:
+    return value.strip().lower() in _SAYS_NOTHING

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from frostbox.errors import DataError, NotFoundError
 
 logger = logging.getLogger("frostbox")
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# HEIC is not decoded, and AVIF by some builds of Pillow: found, they are named instead of missed.
+PHOTO_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
+)  # fmt: skip
 _YEAR = re.compile(r"VOC(\d{4})", re.IGNORECASE)
 
 
@@ -108,10 +112,21 @@ def listed_ids(path: Path, annotated: Mapping[str, str]) -> list[tuple[int, str]
 
 
 def annotation_paths(root: Path) -> dict[str, str]:
-    """Path of the XML of each id in Annotations; one look at the folder instead of one a file."""
-    folder = str(root / "Annotations")
-    with os.scandir(folder) as entries:
-        return {e.name[:-4]: e.path for e in entries if e.name.lower().endswith(".xml")}
+    """Path of the XML of each id in Annotations; one look at a folder instead of one a file.
+
+    The id of an XML in a folder below, as CVAT writes them, has that folder in front: street/a.
+    """
+    found: dict[str, str] = {}
+    folders = [("", str(root / "Annotations"))]
+    while folders:
+        front, folder = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(".xml"):
+                    found[f"{front}{entry.name[:-4]}"] = entry.path
+                elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    folders.append((f"{front}{entry.name}/", entry.path))
+    return found
 
 
 class Photos:
@@ -121,6 +136,7 @@ class Photos:
         self._folder = folder
         self._names: set[str] = set()
         self._by_id: dict[str, str] = {}
+        self._below: dict[str, Photos] = {}
         if not self._folder.is_dir():
             return
         with os.scandir(self._folder) as entries:
@@ -140,8 +156,13 @@ class Photos:
         """The photo of an id: ID with any picture suffix, else the XML's `filename`, else None.
 
         The id comes first, as in VOC's own development kit: `filename` goes stale when people
-        rename their files.
+        rename their files. That of street/a lies in the folder street, as its XML does.
         """
+        below, _, stem = image_id.rpartition("/")
+        if below:
+            if below not in self._below:
+                self._below[below] = Photos(self._folder / below)
+            return self._below[below].find(stem, filename.rpartition("/")[2])
         name = self._by_id.get(image_id)
         if name is None and filename in self._names and filename.lower().endswith(PHOTO_SUFFIXES):
             name = filename
@@ -152,21 +173,37 @@ def read_names(path: Path) -> tuple[str, ...]:
     """Class names of a classes.txt, one a line.
 
     Raises:
-        DataError: the file has no name in it or a name twice.
+        DataError: the file has no name in it, a name twice, or one with a control character.
     """
-    names = [line.strip() for line in read_text_file(path).splitlines()]
+    # `splitlines` would take a control character for the end of a line.
+    names = [line.strip(" \t\r") for line in read_text_file(path).split("\n")]
     return check_names([name for name in names if name], str(path))
 
 
 def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """The names as a tuple. Raises DataError, naming `where`, for none or for one twice."""
+    """The names as a tuple. Raises DataError, naming `where`, for one that cannot be, or for none.
+
+    A name that stands twice cannot be, nor one with a control character (a tab, an end of line, an
+    escape), which lists, reports and terminals would take for something else.
+    """
     checked = tuple(names)
     if not checked:
         raise DataError(f"{where} holds no class name; give at least one.")
+    odd = next((name for name in checked if not is_plain(name)), None)
+    if odd is not None:
+        raise DataError(
+            f"{where} holds the class name {odd!r}, which has a control character; write it "
+            "without."
+        )
     twice = sorted({name for name in checked if checked.count(name) > 1})
     if twice:
         raise DataError(f"{where} holds the class name {twice[0]!r} twice; remove one of the two.")
     return checked
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is free of control characters and of other ends of lines."""
+    return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name)
 
 
 def is_voc(folder: Path) -> bool:

@@ -18,11 +18,22 @@ from pathlib import Path
 
 import yaml
 
-from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
+from frostbox.data.annotations import (
+    Box,
+    DetectionSet,
+    ImageAnnotation,
+    ObjectAnnotation,
+    in_words,
+)
 from frostbox.data.box_check import BoxCheck, refuse, some
-from frostbox.data.photo_names import image_ids
 from frostbox.data.photos import image_size
-from frostbox.data.yolo_layout import YoloFolder, label_file, photos_of
+from frostbox.data.yolo_layout import (
+    YoloFolder,
+    label_file,
+    labels_without_photo,
+    photo_ids,
+    photos_of,
+)
 from frostbox.errors import DataError, NotFoundError
 
 logger = logging.getLogger("frostbox")
@@ -35,18 +46,24 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
     """Read a split; photos that cannot be opened are left out, because they give no size.
 
     Args:
-        folder: as `yolo_layout.find_yolo` gives it. split: one of its splits.
+        folder: as `yolo_find.find_yolo` gives it. split: one of its splits.
 
     Raises:
         NotFoundError: the split has no photo.
         DataError: a line that is no object, a class without name, no label file at all, or boxes
-            that lie outside by and large.
+            that lie outside by and large; a label file outside of the data set.
     """
     photos = photos_of(folder, split)
     reader = _Reader(folder)
-    ids = _ids(photos, folder.root)
+    ids = photo_ids(folder, split, photos)
     images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
-    reader.close(photos)
+    unread = reader.close(photos)
+    alone = labels_without_photo(folder, split, photos)
+    if alone:
+        logger.warning(
+            "%s: %s label files have no photo and are not read: %s",
+            split, f"{len(alone):,}", some([str(path) for path in alone]),
+        )  # fmt: skip
     names = tuple(dict.fromkeys(folder.names.values()))
     return DetectionSet(
         name=folder.root.resolve().name,
@@ -55,18 +72,8 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
         classes=names,
         classes_from=str(folder.named_in),
         images=tuple(image for image in images if image is not None),
-        unread=tuple(f"{what} of {n:,} objects" for what, n in sorted(reader.lossy.items())),
+        unread=(*unread, *([f"{len(alone):,} label files without photo"] if alone else [])),
     )
-
-
-def _ids(photos: Sequence[Path], root: Path) -> list[str]:
-    """Ids from the folder that all photos of the split have in common."""
-    folders = {photo.parent for photo in photos}
-    common = list(next(iter(folders)).parts)
-    for folder in folders:
-        shared = [a == b for a, b in zip(common, folder.parts, strict=False)]
-        common = common[: shared.index(False) if False in shared else len(shared)]
-    return image_ids("/".join(photo.parts[len(common) :]) for photo in photos)
 
 
 @dataclass
@@ -91,7 +98,7 @@ class _Reader:
             self.broken.append(str(error).rstrip("."))
             return None
         size = (height, width) if orientation >= 5 else (width, height)
-        path = label_file(photo)
+        path = label_file(self.folder, photo)
         objects: list[ObjectAnnotation] = []
         if path.is_file():
             self.labelled += 1
@@ -151,16 +158,19 @@ class _Reader:
         self.faults.append(f"{where}: {count + 1} numbers; a box has 5, a polygon 7, 9, 11, ...")
         return None
 
-    def close(self, photos: Sequence[Path]) -> None:
-        """Report. Raises DataError for faults, or when no photo has a label file."""
+    def close(self, photos: Sequence[Path]) -> tuple[str, ...]:
+        """Report; the same for `DetectionSet.unread`.
+
+        Raises DataError for faults, or when no photo has a label file.
+        """
         root = self.folder.root
         refuse(self.faults, str(root), "mend or remove the lines")
         if not self.labelled:
             raise DataError(
                 f"{root}: none of the {len(photos)} photos has a label file; the first should be "
-                f"{label_file(photos[0])}."
+                f"{label_file(self.folder, photos[0])}."
             )
-        self.check.close()
+        fitted = self.check.close()
         if self.broken:
             logger.warning(
                 "%s of %s photos cannot be read and are left out: %s",
@@ -168,6 +178,9 @@ class _Reader:
             )  # fmt: skip
         for what, number in sorted(self.lossy.items()):
             logger.warning("%s: %s of %s objects are not read", root, what, number)
+        broken = (f"{len(self.broken):,} photos that cannot be read",) if self.broken else ()
+        lossy = {(what, "objects"): number for what, number in sorted(self.lossy.items())}
+        return (*in_words(lossy), *fitted, *broken)
 
 
 def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> None:
@@ -189,10 +202,12 @@ def write_labels(path: Path, image: ImageAnnotation, dataset: DetectionSet) -> N
 
 
 def write_data_yaml(path: Path, classes: Sequence[str], splits: Sequence[str]) -> None:
-    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`."""
-    content = {
-        **{split: f"images/{split}" for split in splits},
-        "names": dict(enumerate(classes)),
-    }
+    """Write the data.yaml that Ultralytics and `find_yolo` read, photos in `images/SPLIT`.
+
+    Ultralytics demands train and val: without val that is train once more, without train empty.
+    """
+    places = {split: f"images/{split}" for split in splits}
+    demanded = {"train": "", "val": places.get("train", "")}
+    content = {**demanded, **places, "names": dict(enumerate(classes))}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
     path.write_text(text, encoding="utf-8")
