@@ -240,7 +240,7 @@ class _Writer:
                 self.counts[_NO_PHOTO, "images"] += 1
                 self.counts[_NO_PHOTO, "objects"] += len(image.objects)
                 continue
-            if self.to == "yolo" and image.photo.suffix.lower() == ".gif":
+            if self.to == "yolo" and str(image.photo).lower().endswith(".gif"):
                 self.counts["photos as GIF, which Ultralytics does not read,", "images"] += 1
             objects = [self._object(obj) for obj in image.objects]
             kept = replace(image, objects=tuple(obj for obj in objects if obj is not None))
