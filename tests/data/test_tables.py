@@ -54,7 +54,7 @@ def test_a_table_and_its_photos(data_home: Path) -> None:
     first, second = dataset.images
     assert dataset.classes == ("cat", "dog")
     assert first.objects == (ObjectAnnotation("dog", (4, 5, 30, 35)),)
-    assert (first.number, first.image_id, first.width, first.height) == (42, "000000", 60, 40)
+    assert (first.number, first.image_id, first.width, first.height) == (42, "42", 60, 40)
     assert (second.width, second.height, second.objects) == (30, 50, ())
     assert [image.photo.suffix for image in dataset.images] == [".png", ".jpg"]
     assert all(image.photo.is_relative_to(data_home / "photos") for image in dataset.images)
@@ -126,7 +126,8 @@ def test_saved_folders_parquet_and_dictionaries(tmp_path: Path) -> None:
 
 def test_rows_without_picture_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     table = _table([_row(content=b"no picture"), _row(([4, 5, 26, 30], 1))])
-    assert [image.image_id for image in load(table, "all").images] == ["000001"]
+    (image,) = load(table, "all").images
+    assert image.photo.name == "000001.png"
     assert "1 rows are left out" in caplog.text
 
 

@@ -14,7 +14,8 @@ from frostbox.data.annotations import Box, ObjectAnnotation
 
 DIGITS = 9
 """Decimals of a pixel that the sum of corner and size keeps."""
-_SMALLEST = 2  # pixels; of a picture no larger, boxes in [0, 1] may be pixels
+SMALLEST = 2
+"""Pixels of a side; in a picture no larger, boxes in [0, 1] may be pixels."""
 
 
 def as_id(value: Any) -> int | str | None:
@@ -75,7 +76,7 @@ def in_shares(
         if min(bbox) < 0 or max(bbox) > 1:
             return False
         areas = areas or (bbox[2] > 0 and bbox[3] > 0)
-    return areas and all(min(size) > _SMALLEST for size in sizes.values())
+    return areas and all(min(size) > SMALLEST for size in sizes.values())
 
 
 def in_pixels(entry: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _of_file(path: Path) -> Source | None:
             "the file of the annotations, not that of results."
         )
     if path.suffix.lower() == ".parquet":
-        return _table(path, tables.open_parquet([path]))
+        return _table(tables.open_parquet([path]), path)
     return _yolo(path)
 
 
@@ -128,7 +128,7 @@ def _of_folder(path: Path) -> Source | None:
     if is_voc(path):
         return _voc(path, path)
     if tables.is_saved(path):
-        return _table(path, tables.open_saved(path))
+        return _table(tables.open_saved(path), path)
     files = find_files(path)
     coco = _coco(path, files) if files else None
     other = _yolo_or_xml(path, coco)
@@ -138,7 +138,7 @@ def _of_folder(path: Path) -> Source | None:
         return coco or other
     parquet = tables.parquet_files(path)
     if parquet:
-        return _table(path, tables.open_parquet(parquet))
+        return _table(tables.open_parquet(parquet), path)
     try:
         return _voc(path, find_voc(path))
     except NotFoundError:
@@ -247,12 +247,10 @@ def _name(root: Path) -> str:
     return folder.parent.name if folder.name.lower() == "annotations" else folder.name
 
 
-def _table(root: Path, table: Mapping[str, Any]) -> Source:
+def _table(table: Mapping[str, Any], root: Path | None = None) -> Source:
+    found = tables.Tables(table, root)
     lists = {split: f"table {split!r}" for split in table}
-    return Source(
-        "Hugging Face data set", root, lists,
-        lambda split, also: tables.read_table(table[split], split, root),
-    )  # fmt: skip
+    return Source("Hugging Face data set", found.root, lists, lambda split, also: found.read(split))
 
 
 def _of_object(data: Any) -> Source:
@@ -261,13 +259,14 @@ def _of_object(data: Any) -> Source:
             "annotations in memory", data.root, {data.split: data.name}, lambda split, also: data
         )
     if tables.is_table(data):
-        split = tables.split_of(data)
-        return _table(tables.photo_folder(data), {split: data})
+        return _table({tables.split_of(data): data})
     if tables.is_coco_detection(data):
         return Source(
             "torchvision CocoDetection", Path(data.root), {"all": "object"},
             lambda split, also: tables.read_coco_detection(data, split),
         )  # fmt: skip
+    if isinstance(data, Mapping) and data and all(map(tables.is_table, data.values())):
+        return _table(by_split({str(k): table for k, table in data.items()}))
     if isinstance(data, Mapping) and data:
         return _by_split(by_split({str(k): recognise(value) for k, value in data.items()}))
     raise NotFoundError(
