@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -186,8 +187,9 @@ def _below(path: Path) -> Source | None:
     Raises:
         DataError: there are several.
     """
-    children = sorted(child for child in path.iterdir() if child.is_dir())
-    sources = {c: _of_folder(c) for c in children if not c.name.startswith((".", "__"))}
+    shown = (child for child in sorted(path.iterdir()) if not child.name.startswith((".", "__")))
+    children = [c for c in shown if c.is_dir() and os.access(c, os.R_OK | os.X_OK)]
+    sources = {child: _of_folder(child) for child in children}
     found = {child: source for child, source in sources.items() if source is not None}
     if len(found) > 1:
         names = some([child.name for child in found])
