@@ -14,7 +14,7 @@ import io
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.coco import parse
+from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.home import data_home
 from frostbox.data.photo_names import PhotoFinder, image_ids
 from frostbox.data.photos import image_size
@@ -128,7 +129,11 @@ def read_table(table: Any, split: str, root: Path) -> DetectionSet:
             box: Box = (x, y, a, b) if corners else (x, y, x + a, y + b)
             fitted = check.fit(box, row.size, partial("row {}, object {}".format, row.index, k))
             if fitted is not None:
-                kept.append(ObjectAnnotation(raw.name, fitted, crowd=raw.crowd, area=raw.area))
+                kept.append(
+                    ObjectAnnotation(
+                        raw.name, fitted, crowd=raw.crowd, area=raw.area, place=raw.place
+                    )
+                )
         images.append(
             ImageAnnotation(image_id, row.photo, *row.size, tuple(kept), root, number=row.number)
         )
@@ -152,6 +157,7 @@ class _Object:
     name: str
     crowd: bool
     area: float | None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +217,23 @@ class _Table:
                 if read is None:
                     faults.append(f"row {index}, object {k}: {obj!r} has no box and category")
                 else:
-                    objects.append(read)
+                    objects.append(replace(read, place=f"row {index}, object {k}"))
             try:
                 photo = self._photo(entry[self.image], index)
                 width, height, orientation = image_size(photo)
             except (DataError, NotFoundError) as error:
                 broken.append(str(error).rstrip("."))
+                told = f"row {index}: cannot be read ({broken[-1]}), and training leaves it out"
+                gathered([told], self.where, "replace the picture", "photo-unreadable")
                 continue
             size = (height, width) if orientation >= 5 else (width, height)
             number = entry.get("image_id")
             number = number if type(number) in (int, str) else None
             found.append(_Row(index, photo, size, objects, number))
-        refuse(faults, self.where, "mend or remove the rows")
+        refuse(faults, self.where, "mend or remove the rows", go_on=True)
         if broken and not found:
             raise NotFoundError(f"no row can be read: {some(broken)}")
-        if broken:
+        if broken and not is_gathering():
             logger.warning("%s rows are left out: %s", len(broken), some(broken))
         used = sorted({obj.name for row in found for obj in row.objects})
         self.names = check_names(self.declared or used, self.where)

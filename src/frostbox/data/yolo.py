@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import yaml
 
 from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation, ObjectAnnotation
 from frostbox.data.box_check import BoxCheck, refuse, some
+from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photo_names import image_ids
 from frostbox.data.photos import image_size
 from frostbox.data.yolo_layout import YoloFolder, label_file, photos_of
@@ -89,6 +91,7 @@ class _Reader:
             width, height, orientation = image_size(photo)
         except (DataError, NotFoundError) as error:
             self.broken.append(str(error).rstrip("."))
+            gathered(["cannot be read"], photo, "replace the photo", "photo-unreadable")
             return None
         size = (height, width) if orientation >= 5 else (width, height)
         path = label_file(photo)
@@ -103,7 +106,8 @@ class _Reader:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     found = self._object(line.split(), size, f"{self._shown(path)}, line {number}")
-                    objects += [found] if found is not None else []
+                    if found is not None:
+                        objects.append(replace(found, place=sys.intern(f"line {number}")))
         return ImageAnnotation(image_id, photo, *size, tuple(objects), path)
 
     def _shown(self, path: Path) -> str:
@@ -154,14 +158,13 @@ class _Reader:
     def close(self, photos: Sequence[Path]) -> None:
         """Report. Raises DataError for faults, or when no photo has a label file."""
         root = self.folder.root
-        refuse(self.faults, str(root), "mend or remove the lines")
+        refuse(self.faults, str(root), "mend or remove the lines", go_on=True)
         if not self.labelled:
-            raise DataError(
-                f"{root}: none of the {len(photos)} photos has a label file; the first should be "
-                f"{label_file(photos[0])}."
-            )
+            none = f"none of the {len(photos)} photos has a label file"
+            first = f"the first should be {label_file(photos[0])}"
+            refuse([none], str(root), first, go_on=True)
         self.check.close()
-        if self.broken:
+        if self.broken and not is_gathering():
             logger.warning(
                 "%s of %s photos cannot be read and are left out: %s",
                 len(self.broken), len(photos), some(self.broken),

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from frostbox.data.faults import gathered
 from frostbox.data.photo_names import PhotoFinder, escapes, parts_of, photos_below
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
@@ -114,7 +115,8 @@ def _listed(path: Path, root: Path) -> list[Path]:
             missing.append(f"line {number}: {name!r}")
         else:
             found.append(photo)
-    if missing:
+    no_photo = [f"{text} is no photo in the data set" for text in missing]
+    if missing and not gathered(no_photo, path, "mend or remove the line"):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
             f"{path}, {missing[0]}{more}: no such photo in {root}; names are relative to the list "
