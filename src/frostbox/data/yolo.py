@@ -128,7 +128,7 @@ class _Reader:
         if name is None:
             known = sorted(self.folder.names)
             self.faults.append(
-                f"{where}: class {columns[0]}, and {self.folder.named_in.name} names "
+                f"{where}: has class {columns[0]}, and {self.folder.named_in.name} names "
                 f"{known[0]} to {known[-1]}"
             )
             return None
@@ -152,7 +152,9 @@ class _Reader:
             self.lossy["polygons (their boxes are kept)"] += 1
             xs, ys = values[0::2], values[1::2]
             return min(xs), min(ys), max(xs), max(ys)
-        self.faults.append(f"{where}: {count + 1} numbers; a box has 5, a polygon 7, 9, 11, ...")
+        self.faults.append(
+            f"{where}: has {count + 1} numbers; a box has 5, a polygon 7, 9, ..."
+        )
         return None
 
     def close(self, photos: Sequence[Path]) -> None:

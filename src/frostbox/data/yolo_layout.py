@@ -26,7 +26,7 @@ from frostbox.errors import DataError, NotFoundError
 logger = logging.getLogger("frostbox")
 
 _SUFFIXES = (".yaml", ".yml")
-_NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels")
+NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels")
 _KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -275,7 +275,7 @@ def _darknet_file(root: Path, name: str) -> Path | None:
 
 def _from_folders(data: Path) -> YoloFolder | None:
     """Photos with label files and a list of names, without any description."""
-    places = [folder / name for folder in (data, data / "labels") for name in _NAME_FILES]
+    places = [folder / name for folder in (data, data / "labels") for name in NAME_FILES]
     named_in = next((path for path in places if path.is_file()), None)
     images = data / "images"
     splits: dict[str, tuple[Path, ...]] = {}
@@ -308,6 +308,6 @@ def _has_text(folder: Path) -> bool:
 
 def _has_pairs(folder: Path) -> bool:
     """Whether photos of a folder have label files beside them."""
-    stems = {path.stem for path in folder.glob("*.txt") if path.name not in _NAME_FILES}
+    stems = {path.stem for path in folder.glob("*.txt") if path.name not in NAME_FILES}
     photos = (path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
     return any(photo.stem in stems for photo in photos)
