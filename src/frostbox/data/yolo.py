@@ -152,9 +152,7 @@ class _Reader:
             self.lossy["polygons (their boxes are kept)"] += 1
             xs, ys = values[0::2], values[1::2]
             return min(xs), min(ys), max(xs), max(ys)
-        self.faults.append(
-            f"{where}: has {count + 1} numbers; a box has 5, a polygon 7, 9, ..."
-        )
+        self.faults.append(f"{where}: has {count + 1} numbers; a box has 5, a polygon 7, 9, ...")
         return None
 
     def close(self, photos: Sequence[Path]) -> None:

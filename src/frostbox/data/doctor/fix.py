@@ -79,9 +79,8 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
             repairs.append(Repair(_name(target, out), "", f"renamed from {file.name}"))
         if file in mending:
             image = mending[file]
-            if not lists and image.image_id in dropped:
-                reason = dropped[image.image_id]
-                repairs.append(Repair(_name(target, out), "", f"left out: {reason}"))
+            if not lists and file in dropped:
+                repairs.append(Repair(_name(target, out), "", f"left out: {dropped[file]}"))
                 continue
             suffix = None if image.photo is None else renamed.get(image.photo)
             repairs += _write_xml(image, target, out, found, shift, suffix)
@@ -94,10 +93,11 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
     declared = Path(found.survey.declared_in)
     if declared.name == "classes.txt" and not (out / "classes.txt").exists():
         shutil.copy2(declared, out / "classes.txt")
+    ids = {xml.stem: reason for xml, reason in dropped.items()}
     # VOC has a list for each class and split: one line an id, not one a list.
     removed: dict[tuple[str, str], list[str]] = {}
     for file in sorted(lists, key=lambda file: file.stem not in found.report.lists):
-        for entry in _write_list(file, out / file.relative_to(root), dropped, root):
+        for entry in _write_list(file, out / file.relative_to(root), ids, root):
             removed.setdefault(entry, []).append(file.name)
     for (name, reason), names in removed.items():
         more = f" and {len(names) - _SHOWN} more lists" if len(names) > _SHOWN else ""
@@ -126,10 +126,10 @@ def _renamed(found: Diagnosis) -> dict[Path, str]:
     return suffixes
 
 
-def _dropped(found: Diagnosis) -> dict[str, str]:
-    """Ids that leave the lists, and why: photos that cannot be decoded or do not exist.
+def _dropped(found: Diagnosis) -> dict[Path, str]:
+    """XML whose ids leave the lists, and why: photos that cannot be decoded or do not exist.
 
-    Where there are no lists, their XML is left out. A data set without any photo keeps all: its
+    Where there are no lists, the XML is left out. A data set without any photo keeps all: its
     photos are elsewhere.
     """
     dropped = {}
@@ -138,9 +138,9 @@ def _dropped(found: Diagnosis) -> dict[str, str]:
     for image in images:
         seen = found.facts.get(image.photo) if image.photo is not None else None
         if isinstance(seen, Broken):
-            dropped[image.image_id] = f"its photo {seen.reason}"
+            dropped[image.file] = f"its photo {seen.reason}"
         elif image.photo is None and any_photo:
-            dropped[image.image_id] = "it has no photo"
+            dropped[image.file] = "it has no photo"
     return dropped
 
 

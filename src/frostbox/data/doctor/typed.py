@@ -16,6 +16,7 @@ from frostbox.data.doctor.photos import Broken, broken_photo, look
 from frostbox.data.doctor.survey import OTHER, RawImage, RawObject, Survey
 from frostbox.data.faults import Fault, Noted, gathering
 from frostbox.data.formats import Source
+from frostbox.data.voc_layout import Photos
 from frostbox.data.yolo_layout import NAME_FILES, label_file
 from frostbox.errors import FrostboxError, NotFoundError
 
@@ -149,14 +150,19 @@ def _finding(fault: Fault, root: Path, split: str) -> Finding:
 
 
 def _lonely_labels(sets: Iterable[DetectionSet], unread: set[Path]) -> Iterator[Finding]:
-    """Label files without photo in the folders that hold nothing else; `unread`: of broken ones."""
+    """Label files without photo below `labels`; `unread` are those of photos that are broken."""
     used = {image.source for one in sets for image in one.images if image.source.suffix == ".txt"}
     used |= unread
     for folder in sorted({path.parent for path in used}):
         if "labels" not in folder.parts or not folder.is_dir():
             continue
+        parts = list(folder.parts)
+        parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+        # A photo that is there and that no split uses is the user's choice.
+        there = Photos(Path(*parts)).by_id()
         for path in sorted(folder.glob("*.txt")):
-            if path not in used and path.name not in NAME_FILES and path.stat().st_size:
+            spare = path not in used and path.name not in NAME_FILES and path.stem not in there
+            if spare and path.stat().st_size:
                 yield Finding(
                     "photo-missing", "spoils", path, "",
                     "is the label file of no photo: training leaves its objects out",
