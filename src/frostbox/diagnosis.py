@@ -121,8 +121,9 @@ def check_before_training(
         if known:
             _check_xml(root, root, known, also, console)
     if source.flat is not None:
-        known = [split for split in wanted if split in source.lists]
-        _check_xml(source, source.root, known or None, also, console)
+        known = [split for split in wanted if split is not None and split in source.lists]
+        if known:
+            _check_xml(source, source.root, known, also, console)
 
 
 def check_loaded(
@@ -145,7 +146,7 @@ def check_loaded(
 
 
 def _check_xml(
-    data: Path | Source, root: Path, splits: Sequence[str] | None, also: Sequence[str] | None,
+    data: Path | Source, root: Path, splits: Sequence[str], also: Sequence[str] | None,
     console: Console,
 ) -> None:  # fmt: skip
     report = examine(data, splits, also=also, photos=False)
