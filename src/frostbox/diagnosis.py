@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from frostbox.data import voc
-from frostbox.data.doctor import diagnose, examine
+from frostbox.data.annotations import DetectionSet
+from frostbox.data.doctor import diagnose, examine, look_over, of_sets
 from frostbox.data.doctor.findings import KINDS, SEVERITIES, Finding, Report, shown
-from frostbox.data.doctor.fix import Repair, check_out, write_repaired
+from frostbox.data.doctor.fix import Repair, write_repaired
 from frostbox.data.formats import Source, recognise
 from frostbox.errors import DataError, SettingsError
+from frostbox.inputs import check_new_folder
 from frostbox.progress import Progress
 from frostbox.units import seconds_text
 
@@ -22,10 +24,12 @@ _WORDS = {"breaks": "breaks training", "spoils": "spoils training", "notice": "n
 _COLOURS = {"breaks": "red", "spoils": "yellow", "notice": "cyan"}
 _EXAMPLES = {"breaks": 10, "spoils": 10, "notice": 4}
 _WIDTH = 110
+_MISSING = ("photo-missing",)
+"""Missing photos are named by the readers, wherever a split is read."""
 
 
 def run_doctor(
-    data: str | Path,
+    data: Any,
     splits: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     *,
@@ -46,7 +50,8 @@ def run_doctor(
         plain values; with `fix` also "repairs" and "after", the report on the copy.
 
     Raises:
-        SettingsError: `fix` without `out` or the other way round, or a folder that is not empty.
+        SettingsError: `fix` without `out` or the other way round, of data that is no VOC XML, or
+            into a folder that is not empty.
         NotFoundError, DataError: as `diagnose`.
     """
     if fix != (out is not None):
@@ -57,20 +62,16 @@ def run_doctor(
     if fix and not options.get("photos", True):
         raise SettingsError("--fix has to look at the photos: leave --no-photos out")
     source = recognise(data)
-    if len(source.voc) != 1:
-        parts = " or ".join(map(str, source.voc))
+    if fix and not (source.voc or source.flat):
         raise SettingsError(
-            f"the doctor examines one data set in VOC layout: give {parts}"
-            if parts
-            else f"the doctor reads VOC, and {data} is {source.format} (whose reader refuses what "
-            f"breaks a training): `frostbox convert {data} FOLDER --to voc`, and examine FOLDER"
+            f"--fix writes VOC XML, and {data} is {source.format}: mend the findings in its own "
+            f"files, or `frostbox convert {data} FOLDER --to voc` and give FOLDER"
         )
-    data = source.voc[0]  # a name has become a folder
     progress = Progress()
     console = Console(quiet=quiet) if Console().is_terminal else Console(width=_WIDTH, quiet=quiet)
     if out is not None:
-        check_out(data, out)
-    found = diagnose(data, splits, classes, progress=progress, **options)
+        check_new_folder(out, source.root, "with --out")
+    found = diagnose(source, splits, classes, progress=progress, **options)
     print_report(found.report, console)
     result = found.report.to_json()
     if out is None:
@@ -89,9 +90,9 @@ def run_doctor(
 
 def examined(source: Source, split: str, also: Sequence[str] | None) -> Report | None:
     """What the doctor finds in a list, photos included; None where it cannot look."""
-    if len(source.voc) != 1 or split not in source.lists:
+    if len(source.voc) > 1 or split not in source.lists:
         return None
-    return examine(source.voc[0], [split], also=also, progress=Progress())
+    return examine(source, [split], also=also, progress=Progress())
 
 
 def check_before_training(
@@ -102,7 +103,7 @@ def check_before_training(
 ) -> None:
     """The doctor's brief check: annotations and lists, no photos. What spoils is printed.
 
-    Of data in another format than VOC, the reader itself says what is wrong.
+    Other formats than VOC XML are checked by `check_loaded`: their readers say what they refuse.
 
     Args:
         data: as of `data.formats.recognise`. splits: those that training reads.
@@ -118,20 +119,48 @@ def check_before_training(
         lists = source.lists if len(source.voc) == 1 else voc.splits(root)
         known = [split for split in wanted if split is not None and split in lists]
         if known:
-            _check_voc(root, known, also, console)
+            _check_xml(root, root, known, also, console)
+    if source.flat is not None:
+        known = [split for split in wanted if split is not None and split in source.lists]
+        if known:
+            _check_xml(source, source.root, known, also, console)
 
 
-def _check_voc(
-    root: Path, splits: Sequence[str], also: Sequence[str] | None, console: Console
+def check_loaded(
+    data: Any,
+    source: Source,
+    sets: Sequence[DetectionSet],
+    also: Sequence[str] | None,
+    console: Console,
 ) -> None:
-    report = examine(root, splits, also=also, photos=False)
+    """The brief check of splits that other readers than VOC's gave: what spoils is printed.
+
+    Nothing is read again. Arguments as of `check_before_training`; `source` is what `data` is.
+    """
+    if source.voc or source.flat is not None:
+        return
+    found = of_sets({one.split: one for one in sets}, source.root, also=also)
+    typed = data if isinstance(data, (str, Path)) else None
+    # What two splits have in common is said by `load_training`.
+    _warn(look_over(found, photos=False).report, typed, (*_MISSING, "split-overlap"), console)
+
+
+def _check_xml(
+    data: Path | Source, root: Path, splits: Sequence[str], also: Sequence[str] | None,
+    console: Console,
+) -> None:  # fmt: skip
+    report = examine(data, splits, also=also, photos=False)
     breaking = report.of("breaks")
     if breaking:
         raise DataError(breaking[0].sentence() + _way_on(root, breaking))
+    _warn(report, root, _MISSING, console)
+
+
+def _warn(report: Report, data: str | Path | None, said: Sequence[str], console: Console) -> None:
+    """Print what spoils and is not `said` already, one line a kind; `data` is what was typed."""
     spoiling = [
-        # Missing photos are named by the reader, here and wherever a split is read.
         group for group in report.groups()
-        if group[0].severity == "spoils" and group[0].kind != "photo-missing"
+        if group[0].severity == "spoils" and group[0].kind not in said
     ]  # fmt: skip
     for group in spoiling:
         times = f" ({len(group)} times)" if len(group) > 1 else ""
@@ -139,8 +168,8 @@ def _check_voc(
             f"warning: {KINDS[group[0].kind]}{times}: {group[0].sentence()}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
-    if spoiling:
-        console.print(f"`frostbox doctor {root}` says more.", markup=False, highlight=False)
+    if spoiling and data is not None:
+        console.print(f"`frostbox doctor {data}` says more.", markup=False, highlight=False)
 
 
 def _way_on(root: Path, breaking: Sequence[Finding]) -> str:

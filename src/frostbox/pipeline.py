@@ -28,7 +28,7 @@ from frostbox.data.photos import check_photo_sizes
 from frostbox.data.targets import targets
 from frostbox.data.transforms import geometry
 from frostbox.detector import Detector
-from frostbox.diagnosis import check_before_training
+from frostbox.diagnosis import check_before_training, check_loaded
 from frostbox.errors import SettingsError
 from frostbox.extraction import ensure_caches
 from frostbox.heads import Head, create_head, head_class, settings_of
@@ -187,6 +187,7 @@ def _read(
         source, settings.train_split, val, settings.classes, settings.rename, absent=absent
     )
     sets = [check_photo_sizes(one) for one in found if one is not None]
+    check_loaded(data, source, sets, names, console)
     for one in sets:
         console.print(source.seen(one), soft_wrap=True)
     train_set = sets[0]

@@ -89,7 +89,7 @@ def sets(draw: st.DrawFn, digits: int = 2, flags: bool = True, coco: bool = Fals
     """
     stems = st.text(
         st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\\"), max_size=8
-    ).filter(lambda text: text.strip(" .") == text and text != "")
+    ).filter(lambda text: text.strip(" .") == text and text != "" and text[1:2] != ":")  # no A:
     if coco:
         stems = stems | st.sampled_from(["a", "A", "a-2", "a/b", "a_b"])
     unique = None if coco else str.lower

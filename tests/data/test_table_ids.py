@@ -171,7 +171,7 @@ def test_paths_of_a_file_stay_inside_its_folder(tmp_path: Path) -> None:
     outside = photo(tmp_path / "secret.jpg")
     for path in (str(outside), "../secret.jpg", "..\\secret.jpg"):
         data = _of_paths(tmp_path / "set", path)
-        with pytest.raises(DataError, match="picture of row 0 is .* leads out of the table's"):
+        with pytest.raises(DataError, match="row 0: its picture is .* leads out of the table's"):
             load(data, "train")
     inside = photo(tmp_path / "set/images/a.jpg")
     data = _of_paths(tmp_path / "set", "/home/else/images/a.jpg", "a.jpg", "images/a.jpg")

@@ -76,12 +76,12 @@ def test_keypoints_behind_a_box(tmp_path: Path) -> None:
 FAULTS = {
     "class": (
         "2 0.5 0.5 0.1 0.1",
-        r"labels/train/a.txt, line 1: class 2, and data.yaml names 0 to",
+        r"labels/train/a.txt, line 1: has class 2, and data.yaml names 0 to",
     ),
-    "half": ("0.5 0.5 0.5 0.1 0.1", r"line 1: class 0.5, and"),
+    "half": ("0.5 0.5 0.5 0.1 0.1", r"line 1: has class 0.5, and"),
     "word": ("dog 0.5 0.5 0.1 0.1", r"line 1: 'dog 0.5 0.5 0.1 0.1' has a part that is no number"),
     "nan": ("0 nan 0.5 0.1 0.1", r"has a part that is no number"),
-    "short": ("0 0.5 0.5 0.1", r"line 1: 4 numbers; a box has 5, a polygon 7"),
+    "short": ("0 0.5 0.5 0.1", r"line 1: has 4 numbers; a box has 5, a polygon 7"),
     "pixels": ("0 30 20 10 10", r"1 of 1 boxes reach outside .* shares of the photo's sides"),
 }
 

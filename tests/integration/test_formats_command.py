@@ -132,11 +132,16 @@ def test_convert(shapes_voc, frostbox, tmp_path):
     assert "is not an empty folder" in refused.err
 
 
-def test_the_doctor_says_what_it_reads(written, frostbox):
-    told = frostbox("doctor", written / "coco")
-    assert told.status == 1
-    assert "the doctor reads VOC, and" in told.err
-    assert "frostbox convert" in told.err
+@pytest.mark.parametrize("to", ["coco", "yolo"])
+def test_the_doctor_reads_them_and_says_what_it_cannot_fix(written, frostbox, tmp_path, to):
+    told = frostbox("doctor", written / to, "--json", "-")
+    assert told.status == 0, told.out
+    assert json.loads(told.out)["lists"] == {"train": 48, "val": 16}
+    refused = frostbox("doctor", written / to, "--fix", "--out", tmp_path / "fixed")
+    assert refused.status == 1
+    assert "--fix writes VOC XML, and" in refused.err
+    assert f"`frostbox convert {written / to} FOLDER --to voc`" in refused.err
+    assert not (tmp_path / "fixed").exists()
 
 
 def test_faults_stop_a_training_before_it_starts(frostbox, tmp_path):

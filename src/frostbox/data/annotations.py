@@ -21,7 +21,8 @@ class ObjectAnnotation:
     `crowd` is COCO's `iscrowd`: the box surrounds a group. It is not learned from, and detections
     inside it are ignored. `area` is the object's own in square pixels, where the file gives one
     (COCO's, of the mask); None means that of the box. `number` is the annotation's `id` in a COCO
-    file; two objects that differ in nothing else are equal.
+    file, `place` where the object stands in another one ("line 3"); two objects that differ in
+    nothing else are equal.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ObjectAnnotation:
     crowd: bool = False
     area: float | None = None
     number: int | str | None = field(default=None, compare=False)
+    place: str = field(default="", compare=False)
 
     @property
     def size(self) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from frostbox.data.annotations import Box
+from frostbox.data.faults import Noted, gathered, is_gathering
 from frostbox.errors import DataError
 
 logger = logging.getLogger("frostbox")
@@ -48,7 +49,11 @@ class BoxCheck:
 
         Args:
             box: xyxy in pixels, finite. size: (width, height). where: names the box in messages.
+
+        Where faults are gathered (`faults.py`), every box comes back as it is.
         """
+        if is_gathering():
+            return box
         self.total += 1
         xmin, ymin, xmax, ymax = box
         width, height = size
@@ -68,6 +73,15 @@ class BoxCheck:
         (self.rounded if beyond <= ROUNDING else self.cut).append(text)
         return clipped
 
+    @property
+    def astray(self) -> str:
+        """What shows that the boxes mean something else; "" where nothing does."""
+        far = [*self.outside, *self.cut]
+        enough = len(far) >= FEW or 2 * len(far) >= self.total > 0
+        if not enough or len(far) <= TOO_MANY * self.total:
+            return ""
+        return f"{len(far)} of {self.total} boxes reach outside their images: {some(far)}"
+
     def close(self) -> tuple[str, ...]:
         """Say what was done.
 
@@ -77,13 +91,8 @@ class BoxCheck:
         Raises:
             DataError: so many boxes lie outside their images that the file means something else.
         """
-        far = [*self.outside, *self.cut]
-        enough = len(far) >= FEW or 2 * len(far) >= self.total > 0
-        if enough and len(far) > TOO_MANY * self.total:
-            raise DataError(
-                f"{self.file}: {len(far)} of {self.total} boxes reach outside their images: "
-                f"{some(far)}; {self.hint}."
-            )
+        if self.astray:
+            raise DataError(f"{self.file}: {self.astray}; {self.hint}.")
         done = [
             (found, what)
             for found, what in (
@@ -106,11 +115,19 @@ def some(found: Sequence[str]) -> str:
     return "; ".join(found[:_SHOWN]) + more
 
 
-def refuse(faults: Sequence[str], file: str, way_out: str) -> None:
-    """Raise DataError for the faults of a file, with the first few of them; nothing for none."""
-    if faults:
+def refuse(faults: Sequence[str], file: str, way_out: str, *, go_on: bool = False) -> None:
+    """Raise DataError for the faults of a file, with the first few of them; nothing for none.
+
+    Where faults are gathered (`faults.py`), all of them are noted before.
+
+    Args:
+        go_on: whether the reader can then do without what they concern; else it is left by `Noted`.
+    """
+    noted = bool(faults) and gathered(faults, file, way_out)
+    if faults and not (noted and go_on):
         count = f"{len(faults)} faults: " if len(faults) > 1 else ""
-        raise DataError(f"{file}: {count}{some(faults)}; {way_out}.")
+        error = Noted if noted else DataError
+        raise error(f"{file}: {count}{some(faults)}; {way_out}.")
 
 
 def _numbers(box: Box) -> str:

@@ -36,6 +36,7 @@ from frostbox.data.coco_fields import (
 )
 from frostbox.data.coco_layout import bare_name, split_of
 from frostbox.data.coco_unread import LONG, beyond
+from frostbox.data.faults import gathered
 from frostbox.data.photo_names import PhotoFinder, escapes, image_ids, repeated
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import check_names
@@ -113,7 +114,8 @@ def parse(
     ids = image_ids(file_name(entry) for entry in images)
     keys = [(i, reader.photo_of[entry["id"]] or i) for i, entry in zip(ids, images, strict=True)]
     doubled = [f"images[{k}] is the photo of images[{j}]: {ids[k]!r}" for j, k in repeated(keys)]
-    refuse(doubled, str(file), "keep one entry, and give its id to the annotations of both")
+    way_out = "keep one entry, and give its id to the annotations of both"
+    refuse(doubled, str(file), way_out, go_on=True)
     records = tuple(
         ImageAnnotation(
             image_id=image_id,
@@ -209,6 +211,7 @@ class _Reader:
         for k, entry in enumerate(entries):
             where = f"images[{k}] (id {entry['id']})"
             name = file_name(entry)
+            self.photo_of[entry["id"]], self.sizes[entry["id"]] = None, (0, 0)  # if faulty
             if not name:
                 faults.append(f"{where} has no file_name")
                 continue
@@ -223,9 +226,9 @@ class _Reader:
         refuse(
             leading_out, str(self.file),
             "it leads out of the data folder, and no photo of that name lies inside: put the "
-            "photos into the data folder, and write their names relative to it",
+            "photos into the data folder, and write their names relative to it", go_on=True,
         )  # fmt: skip
-        refuse(faults, str(self.file), "write the field")
+        refuse(faults, str(self.file), "write the field", go_on=True)
         return {entry["id"]: [] for entry in entries}
 
     def _size(self, entry: Mapping[str, Any], photo: Path | None) -> tuple[int, int] | None:
@@ -251,7 +254,8 @@ class _Reader:
         shares = in_shares(annotations, self.sizes)
         if shares:
             self.boxes = "boxes in [0, 1], taken as shares of width and height"
-            logger.warning("%s: %s, where COCO has pixels", self.file, self.boxes)
+            if not gathered([f"has {self.boxes}"], self.file, "write pixels", "boxes-guessed"):
+                logger.warning("%s: %s, where COCO has pixels", self.file, self.boxes)
         faults, boxless = [], []
         for k, entry in enumerate(annotations):
             where = f"annotations[{k}] (id {entry.get('id')})"
@@ -273,13 +277,12 @@ class _Reader:
                 box = check.fit(corners, self.sizes[image], partial("{}: bbox".format, where))
                 if box is not None:
                     found[image].append(as_object(entry, names[category], box))
-        refuse(faults, str(self.file), "mend or remove the annotation")
-        if boxless:
+        refuse(faults, str(self.file), "mend or remove the annotation", go_on=True)
+        no_box = [f"{where}: has no bbox, and training leaves it out" for where in boxless]
+        if boxless and not gathered(no_box, self.file, "draw its box", "box-missing"):
             self.left_out.append(f"{len(boxless):,} objects without bbox")
-            logger.warning(
-                "%s: %s objects have no bbox and are left out: %s",
-                self.file, len(boxless), some(boxless),
-            )  # fmt: skip
+            text = "%s: %s objects have no bbox and are left out: %s"
+            logger.warning(text, self.file, len(boxless), some(boxless))
         self.left_out += check.close()
         return found
 

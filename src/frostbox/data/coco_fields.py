@@ -76,7 +76,8 @@ def in_shares(
         if min(bbox) < 0 or max(bbox) > 1:
             return False
         areas = areas or (bbox[2] > 0 and bbox[3] > 0)
-    return areas and all(min(size) > SMALLEST for size in sizes.values())
+    # An image whose size is a fault that the doctor gathers has none.
+    return areas and all(min(size) > SMALLEST for size in sizes.values() if any(size))
 
 
 def in_pixels(entry: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Source:
         lists: the splits that the data set itself has, each with where it stands.
         read: reads one of them; its second argument are class names that may occur besides those
             that the data set declares, None for any.
-        voc: what the doctor takes as DATA, a VOC folder or one above; empty for other formats.
+        voc: VOC folders, or folders above them, which the doctor reads itself; else empty.
+        flat: folders of VOC XML without lists, which it reads too.
     """
 
     format: str
@@ -56,6 +57,7 @@ class Source:
     lists: Mapping[str, str]
     read: Read
     voc: tuple[Path, ...] = ()
+    flat: FlatVoc | None = None
 
     @property
     def base(self) -> str | None:
@@ -216,7 +218,7 @@ def _flat(flat: FlatVoc | None) -> Source | None:
     if flat is None:
         return None
     lists = {name: f"{folder.name}/*.xml" for name, folder in flat.xml.items()}
-    return Source("VOC XML without lists", flat.root, lists, partial(read_flat, flat))
+    return Source("VOC XML without lists", flat.root, lists, partial(read_flat, flat), flat=flat)
 
 
 def _coco(root: Path, files: Mapping[str, Path]) -> Source:

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from frostbox.data.box_check import refuse, some
 from frostbox.data.coco_fields import as_id
 from frostbox.data.coco_unread import says
+from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photo_names import PhotoFinder, escapes
 from frostbox.data.photos import exif_orientation, image_size, suffix_of
 from frostbox.data.table_ids import READ
@@ -35,13 +36,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class RawObject:
-    """An object as its row has it: four numbers of a box, whatever they mean."""
+    """An object as its row has it: four numbers of a box, whatever they mean; `place` names it."""
 
     values: list[float]
     name: str
     crowd: bool
     area: float | None
     number: int | str | None
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,32 +112,35 @@ class TableReader:
             known = (self.image, self.objects, *READ, "width", "height")
             self.beyond.update((f"column {n!r}", "rows") for n in _said(entry, known))
             for k, obj in enumerate(_listed(entry[self.objects]), start=1):
-                read = self._object(obj)
+                place = f"row {index}, object {k}"
+                read = self._object(obj, place)
                 if read is None:
-                    faults.append(f"row {index}, object {k}: {obj!r} has no box and category")
+                    faults.append(f"{place}: {obj!r} has no box and category")
                 else:
                     objects.append(read)
             content, path = _picture(entry[self.image])
             if not content and self._leads_out(path):
-                outside.append(f"the picture of row {index} is {path!r}")
+                outside.append(f"row {index}: its picture is {path!r}")
                 continue
             try:
                 photo, size = self._photo(content, path, index)
             except (DataError, NotFoundError) as error:
                 broken.append(str(error).rstrip("."))
+                told = f"row {index}: cannot be read ({broken[-1]}), and training leaves it out"
+                gathered([told], self.where, "replace the picture", "photo-unreadable")
                 continue
             digest = _digest(content or photo.read_bytes()) if hashed else ""
             found.append(Row(index, photo, size, objects, digest))
-        refuse(faults, self.where, "mend or remove the rows")
+        refuse(faults, self.where, "mend or remove the rows", go_on=True)
         refuse(
             outside, self.where,
             "that leads out of the table's folder: put the photos there, and write their paths "
             "relative to it; or open the table in Python and give the object: its paths are "
-            "followed",
+            "followed", go_on=True,
         )  # fmt: skip
         if broken and not found:
             raise NotFoundError(f"no row can be read: {some(broken)}")
-        if broken:
+        if broken and not is_gathering():
             logger.warning("%s rows are left out: %s", len(broken), some(broken))
             self.left_out = (f"{len(broken):,} rows that cannot be read",)
         return found
@@ -177,7 +182,7 @@ class TableReader:
             )
         return photo
 
-    def _object(self, obj: Mapping[str, Any]) -> RawObject | None:
+    def _object(self, obj: Mapping[str, Any], place: str) -> RawObject | None:
         values, category = _values(obj.get(self.box)), obj.get(self.category)
         if values is None:
             return None
@@ -195,7 +200,7 @@ class TableReader:
         known = (self.box, self.category, self.crowd, self.area, "id")
         self.beyond.update((f"{self.objects}.{n}", "objects") for n in _said(obj, known))
         area = None if area is None else float(area)
-        return RawObject(values, category, crowd, area, as_id(obj.get("id")))
+        return RawObject(values, category, crowd, area, as_id(obj.get("id")), place)
 
 
 def hugging_face() -> Any:

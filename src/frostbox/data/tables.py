@@ -18,6 +18,7 @@ from typing import Any
 from frostbox.data.annotations import DetectionSet, ImageAnnotation, ObjectAnnotation, in_words
 from frostbox.data.box_check import BoxCheck
 from frostbox.data.coco import parse
+from frostbox.data.faults import gathered
 from frostbox.data.home import data_home
 from frostbox.data.photo_names import PhotoFinder
 from frostbox.data.split_names import by_split, word_in
@@ -150,14 +151,19 @@ class Tables:
 
     def _objects(self, row: Row, check: BoxCheck) -> tuple[ObjectAnnotation, ...]:
         kept = []
-        for k, raw in enumerate(row.objects, start=1):
+        for raw in row.objects:
             box = self._reading.box(raw.values, row.size)
-            fitted = check.fit(box, row.size, partial("row {}, object {}".format, row.index, k))
+            fitted = check.fit(box, row.size, partial(str, raw.place))
             if fitted is not None:
                 area = self._reading.area(raw.area, raw.values, row.size)
                 kept.append(
                     ObjectAnnotation(
-                        raw.name, fitted, crowd=raw.crowd, area=area, number=raw.number
+                        raw.name,
+                        fitted,
+                        crowd=raw.crowd,
+                        area=area,
+                        number=raw.number,
+                        place=raw.place,
                     )
                 )
         return tuple(kept)
@@ -184,6 +190,8 @@ class Tables:
     @cached_property
     def _reading(self) -> Reading:
         reading = meant([box for r in self._readers.values() for box in r.sample(_SAMPLE)])
-        if reading != Reading():
+        said = f"has boxes that are read as {reading}"
+        way_out = "look whether that is what they mean"
+        if reading != Reading() and not gathered([said], self.root, way_out, "boxes-guessed"):
             logger.warning("%s: boxes are read as %s", self.root, reading)
         return reading

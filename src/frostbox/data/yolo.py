@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from frostbox.data.annotations import (
     in_words,
 )
 from frostbox.data.box_check import BoxCheck, refuse, some
+from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photos import image_size
 from frostbox.data.yolo_layout import (
     YoloFolder,
@@ -59,7 +61,10 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
     images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
     unread = reader.close(photos)
     alone = labels_without_photo(folder, split, photos)
-    if alone:
+    for path in alone:
+        text = "is the label file of no photo, and training leaves its objects out"
+        gathered([text], path, "add the photo or remove the file", "photo-missing")
+    if alone and not is_gathering():
         logger.warning(
             "%s: %s label files have no photo and are not read: %s",
             split, f"{len(alone):,}", some([str(path) for path in alone]),
@@ -96,9 +101,16 @@ class _Reader:
             width, height, orientation = image_size(photo)
         except (DataError, NotFoundError) as error:
             self.broken.append(str(error).rstrip("."))
+            gathered(["cannot be read"], photo, "replace the photo", "photo-unreadable")
             return None
         size = (height, width) if orientation >= 5 else (width, height)
-        path = label_file(self.folder, photo)
+        try:
+            path = label_file(self.folder, photo)
+        except DataError as error:
+            said, _, way_out = str(error).rstrip(".").partition("; ")
+            if not gathered([f"label file: {said}"], photo, way_out):
+                raise
+            return None
         objects: list[ObjectAnnotation] = []
         if path.is_file():
             self.labelled += 1
@@ -110,7 +122,8 @@ class _Reader:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     found = self._object(line.split(), size, f"{self._shown(path)}, line {number}")
-                    objects += [found] if found is not None else []
+                    if found is not None:
+                        objects.append(replace(found, place=sys.intern(f"line {number}")))
         return ImageAnnotation(image_id, photo, *size, tuple(objects), path)
 
     def _shown(self, path: Path) -> str:
@@ -131,7 +144,7 @@ class _Reader:
         if name is None:
             known = sorted(self.folder.names)
             self.faults.append(
-                f"{where}: class {columns[0]}, and {self.folder.named_in.name} names "
+                f"{where}: has class {columns[0]}, and {self.folder.named_in.name} names "
                 f"{known[0]} to {known[-1]}"
             )
             return None
@@ -155,7 +168,7 @@ class _Reader:
             self.lossy["polygons (their boxes are kept)"] += 1
             xs, ys = values[0::2], values[1::2]
             return min(xs), min(ys), max(xs), max(ys)
-        self.faults.append(f"{where}: {count + 1} numbers; a box has 5, a polygon 7, 9, 11, ...")
+        self.faults.append(f"{where}: has {count + 1} numbers; a box has 5, a polygon 7, 9, ...")
         return None
 
     def close(self, photos: Sequence[Path]) -> tuple[str, ...]:
@@ -164,14 +177,13 @@ class _Reader:
         Raises DataError for faults, or when no photo has a label file.
         """
         root = self.folder.root
-        refuse(self.faults, str(root), "mend or remove the lines")
+        refuse(self.faults, str(root), "mend or remove the lines", go_on=True)
         if not self.labelled:
-            raise DataError(
-                f"{root}: none of the {len(photos)} photos has a label file; the first should be "
-                f"{label_file(self.folder, photos[0])}."
-            )
+            none = f"none of the {len(photos)} photos has a label file"
+            first = f"the first should be {label_file(self.folder, photos[0])}"
+            refuse([none], str(root), first, go_on=True)
         fitted = self.check.close()
-        if self.broken:
+        if self.broken and not is_gathering():
             logger.warning(
                 "%s of %s photos cannot be read and are left out: %s",
                 len(self.broken), len(photos), some(self.broken),

@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from frostbox.data.box_check import some
+from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photo_names import Fence, PhotoFinder, escapes, image_ids, parts_of, photos_below
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, read_text_file
@@ -119,6 +120,9 @@ def photos_of(folder: YoloFolder, split: str) -> list[Path]:
             photos, links = _listed(source, folder)
         found += photos
         left_out += links
+    for link in left_out:
+        text = "is a link that leads out of the data set, and training leaves it out"
+        gathered([text], link, "copy in what it leads to", "link-outside")
     said = ""
     if left_out:
         said = (
@@ -130,7 +134,7 @@ def photos_of(folder: YoloFolder, split: str) -> list[Path]:
         places = ", ".join(map(str, folder.splits[split]))
         way_out = f"; {said}." if said else "; put photos there."
         raise NotFoundError(f"{places} holds no photo for the split {split!r}{way_out}")
-    if said:
+    if said and not is_gathering():
         logger.warning("%s: %s", split, said)
     return list(dict.fromkeys(found))
 
@@ -223,7 +227,8 @@ def _listed(path: Path, folder: YoloFolder) -> tuple[list[Path], list[Path]]:
             found.append(photo)
         else:
             left_out.append(photo)
-    if missing:
+    no_photo = [f"{text} is no photo in the data set" for text in missing]
+    if missing and not gathered(no_photo, path, "mend or remove the line"):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
             f"{path}, {missing[0]}{more}: no such photo in {root}; names are relative to the list "

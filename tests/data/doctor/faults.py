@@ -146,7 +146,8 @@ FAULTS = {
     # Lists and XML
     "no list": Fault(
         lambda r: [p.unlink() for p in (list_file(r, "train"), list_file(r, "val"))] and None,
-        "list-missing", "breaks", "ImageSets/Main", found="holds no list"),
+        "list-missing", "notice", "ImageSets/Main",
+        found="holds no list of images: training splits them by class"),
     "empty list": Fault(lines("val"), "list-empty", "breaks", VAL),
     "latin-1 list": Fault(
         lambda r: (list_file(r, "val").write_bytes(b"caf\xe9\n"), None)[1],

@@ -1,7 +1,8 @@
 """The doctor: reads a whole data set leniently and lists everything that is wrong with it.
 
-`survey.py` reads, each other file is one group of checks, `findings.py` is what comes out and
-`fix.py` writes the repaired copy. Nothing here needs torch.
+`survey.py` is what all checks look at; `xml.py` fills it from VOC XML, `typed.py` from what the
+readers of other formats give. `findings.py` is what comes out, `fix.py` writes the repaired copy,
+each other file is one group of checks. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -17,11 +18,32 @@ from frostbox.data.doctor.capacity import check_grid, check_tiny
 from frostbox.data.doctor.findings import Finding, Report, Severity, worst_first
 from frostbox.data.doctor.leaks import check_copies, check_likeness, check_overlap
 from frostbox.data.doctor.names import Names, check_balance, check_names, study
-from frostbox.data.doctor.photos import Broken, Facts, check_missing, check_photos, look
-from frostbox.data.doctor.survey import Survey, survey
+from frostbox.data.doctor.photos import (
+    Broken,
+    Facts,
+    check_missing,
+    check_photos,
+    check_sizes,
+    look,
+)
+from frostbox.data.doctor.survey import Survey
+from frostbox.data.doctor.typed import of_sets, survey_typed
+from frostbox.data.doctor.xml import survey_flat, survey_voc
+from frostbox.data.formats import recognise
+from frostbox.errors import SettingsError
 from frostbox.progress import Progress
 
-__all__ = ["CELLS", "Diagnosis", "Finding", "Report", "Severity", "diagnose", "examine"]
+__all__ = [
+    "CELLS",
+    "Diagnosis",
+    "Finding",
+    "Report",
+    "Severity",
+    "diagnose",
+    "examine",
+    "look_over",
+    "of_sets",
+]
 
 CELLS = (7, 10, 13, 20)
 
@@ -36,78 +58,108 @@ class Diagnosis:
     facts: Mapping[Path, Facts | Broken]
 
 
-def examine(data: str | Path, splits: Sequence[str] | None = None, **options: Any) -> Report:
+def examine(data: Any, splits: Sequence[str] | None = None, **options: Any) -> Report:
     """Find every fault of a data set; see `diagnose`."""
     return diagnose(data, splits, **options).report
 
 
 def diagnose(
-    data: str | Path,
+    data: Any,
     splits: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     *,
     also: Sequence[str] | None = (),
+    progress: Progress | None = None,
+    **options: Any,
+) -> Diagnosis:
+    """Find every fault of a data set.
+
+    Args:
+        data: as of `data.formats.recognise`.
+        splits: names of the lists to examine, the training list first; None for all.
+        classes: class names in label order; None takes what the data set declares or shows.
+        also: names that may occur besides; None for any.
+        progress: the bar to show while photos are decoded.
+        options: as of `look_over`.
+
+    Raises:
+        NotFoundError: no such data set or list.
+        DataError: what lies there is meant as a data set and cannot be used.
+        SettingsError: several VOC folders.
+    """
+    started = time.perf_counter()
+    done = look_over(survey_of(data, splits, classes, also), progress=progress, **options)
+    return replace(done, report=replace(done.report, seconds=time.perf_counter() - started))
+
+
+def survey_of(
+    data: Any,
+    splits: Sequence[str] | None,
+    classes: Sequence[str] | None,
+    also: Sequence[str] | None,
+) -> Survey:
+    """Read a data set as it stands; arguments and errors are those of `diagnose`."""
+    source = recognise(data)
+    if len(source.voc) > 1:
+        raise SettingsError(
+            f"the doctor examines one data set: give {' or '.join(map(str, source.voc))}"
+        )
+    if source.voc:
+        return survey_voc(source.voc[0], splits, classes, also)
+    if source.flat is not None:
+        return survey_flat(source.flat, splits, classes, also)
+    return survey_typed(source, splits, classes, also)
+
+
+def look_over(
+    found: Survey,
+    *,
     photos: bool = True,
     size: tuple[int, int] = (224, 224),
     stride: int = 32,
     cells: Sequence[int] = CELLS,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Find every fault of a data set in VOC layout.
+    """Run all checks over a data set that has been read.
 
     Args:
-        data: the VOC folder, its VOCdevkit, or the parent of that.
-        splits: names of the lists to examine, the training list first; None for all.
-        classes: class names in label order; None takes classes.txt, else what the set shows.
-        also: names that may occur besides; None for any.
+        found: the data set.
         photos: whether to decode the photos; without, annotations and lists alone are checked.
         size: (width, height) of the network's input in pixels.
         stride: of the finest feature map in pixels.
         cells: rows and columns of the grids whose capacity is checked.
         progress: the bar to show while photos are decoded.
-
-    Raises:
-        NotFoundError: no such folder or list.
-        DataError: several folders in VOC layout lie there and none is named after a year.
     """
-    started = time.perf_counter()
-    found = survey(data, splits, classes, also)
     names = study(found)
-    findings = [*found.findings, *_annotation_checks(found, names, size, stride, cells)]
     facts: Mapping[Path, Facts | Broken] = {}
     if photos:
         paths = [image.photo for image in found.images.values() if image.photo is not None]
         facts = look(paths, progress)
-        sizes = list(check_photos(found, facts))
-        disputed = {
-            f.file: f.fixable for f in sizes if f.field == "size" and f.severity != "notice"
-        }
-        findings = [
-            _settled(f, disputed[f.file]) if f.file in disputed and f.kind == "box-outside" else f
-            for f in findings
-        ]
-        findings += [*sizes, *check_copies(found, facts), *check_likeness(found, facts)]
+    sizes = check_sizes(found, facts)
+    # Only a size that breaks or spoils is in dispute, not what a notice says of EXIF.
+    disputed = {key: f.fixable for key, f in sizes.items() if f.severity != "notice"}
+    findings = [*found.findings, *check_boxes(found, disputed)]
+    findings += _annotation_checks(found, names, size, stride, cells)
+    if photos:
+        findings += [*check_photos(facts), *sizes.values()]
+        findings += [*check_copies(found, facts), *check_likeness(found, facts)]
+    if not found.fixable:
+        findings = [replace(f, fixable=False) for f in findings]
     report = Report(
         root=found.root,
         lists={split: len(ids) for split, ids in found.lists.items()},
         objects=sum(len(image.objects) for image in found.images.values()),
         photos=len(facts) if photos else None,
-        seconds=time.perf_counter() - started,
-        findings=worst_first(findings),
+        seconds=0.0,
+        # Two lists of one photo say the same of it.
+        findings=worst_first(dict.fromkeys(findings)),
     )
     return Diagnosis(report, found, names, facts)
-
-
-def _settled(finding: Finding, proven: bool) -> Finding:
-    """A box outside an image whose size is disputed: it is the size that has to be mended."""
-    way_out = "mend the size: the box fits the photo" if proven else "settle the size first"
-    return replace(finding, way_out=way_out, fixable=proven)
 
 
 def _annotation_checks(
     found: Survey, names: Names, size: tuple[int, int], stride: int, cells: Sequence[int]
 ) -> Iterator[Finding]:
-    yield from check_boxes(found.images.values())
     yield from check_names(found, names)
     yield from check_balance(found, names)
     yield from check_missing(found)
@@ -122,15 +174,15 @@ def _strays(found: Survey) -> Iterator[Finding]:
     for image in found.images.values():
         if not image.objects:
             yield Finding(
-                "image-empty", "notice", image.xml, "", "has no object",
+                "image-empty", "notice", image.file, image.field, "has no object",
                 "fine as background; look whether its objects were forgotten",
             )  # fmt: skip
-    for image_id in found.unlisted:
+    for path in found.unlisted:
         yield Finding(
-            "image-unlisted", "notice", found.root / "Annotations" / f"{image_id}.xml", "",
+            "image-unlisted", "notice", path, "",
             "stands in no list and is not used", "add its id to a list",
         )  # fmt: skip
-    for photo in found.loose_photos:
+    for photo in found.loose:
         yield Finding(
             "photo-without-xml", "notice", photo, "", "has no XML and is not used",
             "annotate it or remove it",

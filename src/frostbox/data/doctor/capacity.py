@@ -46,7 +46,7 @@ def check_tiny(found: Survey, size: tuple[int, int], stride: int) -> Iterator[Fi
         tiny = int((sides < stride).all(axis=1).sum())
         if tiny:
             yield Finding(
-                "object-tiny", "notice", found.list_file(split), "",
+                "object-tiny", "notice", *found.places[split],
                 f"has {tiny} of {len(sides)} objects ({tiny / len(sides):.1%}) below {stride} x "
                 f"{stride} pixels when photos have {size[0]} x {size[1]}",
                 "train at a larger size or a finer stride", count=tiny,
@@ -69,7 +69,7 @@ def check_grid(found: Survey, cells: Sequence[int]) -> Iterator[Finding]:
             lost = total - len(np.unique((boxes.image * number + row) * number + column))
             if lost:
                 yield Finding(
-                    "grid-crowded", "notice", found.list_file(split), "",
+                    "grid-crowded", "notice", *found.places[split],
                     f"loses {lost} of {total} objects ({lost / total:.1%}) on {number} x {number} "
                     "cells",
                     "train with more cells, or with a head that has anchors", count=lost,

@@ -52,22 +52,26 @@ class Finding:
 
 KINDS = {
     "list-missing": "there is no list of images",
-    "list-unreadable": "a list that cannot be read",
+    "list-unreadable": "a list or a whole split that cannot be read",
     "list-empty": "a list that names no image",
     "list-repeats": "an image stands in a list twice",
     "list-without-xml": "a list names an image that has no XML",
     "class-list": "classes.txt cannot be used",
     "xml-unreadable": "XML that cannot be read",
     "field-unusable": "a field is missing or has a value that means nothing",
-    "size-differs": "the XML states another size than the photo has",
-    "size-transposed": "width and height are exchanged in the XML",
+    "size-differs": "the file states another size than the photo has",
+    "size-transposed": "width and height are exchanged in the file",
+    "boxes-astray": "so many boxes outside their images that the numbers mean something else",
+    "boxes-guessed": "boxes that are not as their format has them",
     "box-inverted": "a box whose maximum is below its minimum",
     "box-empty": "a box without area",
     "box-outside": "a box reaches outside its image",
+    "box-missing": "an object without a box",
     "class-unknown": "a class name that is not in the list of classes",
     "class-misspelt": "a class name that looks misspelt",
     "class-spelling": "one class is spelt in two ways: case, blanks or punctuation",
-    "photo-missing": "a list names an image that has no photo",
+    "photo-missing": "an image that has no photo",
+    "link-outside": "a link that leads out of the data set",
     "photo-empty": "a photo of zero bytes",
     "photo-truncated": "a photo whose end is missing",
     "photo-unreadable": "a photo that cannot be decoded",
@@ -165,4 +169,6 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def shown(file: Path, root: Path) -> str:
     """The path as people read it: relative to the data set where it lies in it."""
+    if file == root:
+        return file.name
     return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)

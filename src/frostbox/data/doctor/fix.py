@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, ElementTree
 
 from frostbox.data import voc_fields as fields
-from frostbox.data.doctor.boxes import counts_from_zero, mended, numbers
+from frostbox.data.doctor.boxes import counts_from_zero, mended
 from frostbox.data.doctor.photos import Broken, Facts, right_size, trusted_size
-from frostbox.data.doctor.survey import RawBox, RawImage, RawObject
+from frostbox.data.doctor.survey import RawBox, RawImage, RawObject, numbers
 from frostbox.data.photos import place_photo
 from frostbox.data.voc import digits
-from frostbox.data.voc_layout import PHOTO_SUFFIXES, annotation_paths, find_voc, image_id
+from frostbox.data.voc_layout import PHOTO_SUFFIXES, annotation_paths, image_id
 from frostbox.inputs import check_new_folder
 from frostbox.progress import Progress
 
@@ -45,31 +45,27 @@ class Repair:
         return asdict(self)
 
 
-def check_out(data: str | Path, out: Path) -> None:
-    """Raise SettingsError unless `out` is a new or empty folder outside the data set."""
-    check_new_folder(out, find_voc(data), "with --out")
-
-
 def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None) -> list[Repair]:
     """Write a copy of a data set with every safe repair done, and repairs.txt beside it.
 
     Args:
         found: the diagnosis of the data set.
-        out: a new or empty folder; it becomes a VOC folder.
+        out: a new or empty folder; it becomes one like that of the data set.
         progress: the bar to show while files are copied.
 
     Raises:
         SettingsError: `out` is not empty or lies in the data set.
     """
     root = found.survey.root
-    check_out(root, out)
+    check_new_folder(out, root, "with --out")
     repairs: list[Repair] = []
     renamed = _renamed(found)
     walk = os.walk(root, followlinks=True)
     files = sorted(Path(top) / name for top, _, names in walk for name in names)
     main = root / "ImageSets" / "Main"
     lists = [file for file in files if file.parent == main and file.suffix == ".txt"]
-    mending = {image.xml: image for image in found.survey.images.values()}
+    dropped = _dropped(found)
+    mending = {image.file: image for image in found.survey.images.values()}
     shift = counts_from_zero(found.survey.images.values())
     if progress is not None:
         progress.start("writing the repaired copy", len(files), "files")
@@ -83,6 +79,9 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
             repairs.append(Repair(_name(target, out), "", f"renamed from {file.name}"))
         if file in mending:
             image = mending[file]
+            if not lists and file in dropped:
+                repairs.append(Repair(_name(target, out), "", f"left out: {dropped[file]}"))
+                continue
             suffix = None if image.photo is None else renamed.get(image.photo)
             repairs += _write_xml(image, target, out, found, shift, suffix)
         else:
@@ -94,11 +93,12 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
     declared = Path(found.survey.declared_in)
     if declared.name == "classes.txt" and not (out / "classes.txt").exists():
         shutil.copy2(declared, out / "classes.txt")
-    dropped = _dropped(found)
+    images = found.survey.images.values()
+    ids = {image.image_id: dropped[image.file] for image in images if image.file in dropped}
     # VOC has a list for each class and split: one line an id, not one a list.
     removed: dict[tuple[str, str], list[str]] = {}
     for file in sorted(lists, key=lambda file: file.stem not in found.report.lists):
-        for entry in _write_list(file, out / file.relative_to(root), dropped, root):
+        for entry in _write_list(file, out / file.relative_to(root), ids, root):
             removed.setdefault(entry, []).append(file.name)
     for (name, reason), names in removed.items():
         more = f" and {len(names) - _SHOWN} more lists" if len(names) > _SHOWN else ""
@@ -127,10 +127,11 @@ def _renamed(found: Diagnosis) -> dict[Path, str]:
     return suffixes
 
 
-def _dropped(found: Diagnosis) -> dict[str, str]:
-    """Ids that leave the lists, and why: photos that cannot be decoded or do not exist.
+def _dropped(found: Diagnosis) -> dict[Path, str]:
+    """XML whose ids leave the lists, and why: photos that cannot be decoded or do not exist.
 
-    A data set without any photo keeps its lists: its photos are elsewhere.
+    Where there are no lists, the XML is left out. A data set without any photo keeps all: its
+    photos are elsewhere.
     """
     dropped = {}
     images = found.survey.images.values()
@@ -138,9 +139,9 @@ def _dropped(found: Diagnosis) -> dict[str, str]:
     for image in images:
         seen = found.facts.get(image.photo) if image.photo is not None else None
         if isinstance(seen, Broken):
-            dropped[image.image_id] = f"its photo {seen.reason}"
+            dropped[image.file] = f"its photo {seen.reason}"
         elif image.photo is None and any_photo:
-            dropped[image.image_id] = "it has no photo"
+            dropped[image.file] = "it has no photo"
     return dropped
 
 
@@ -184,7 +185,7 @@ def _write_xml(
     image: RawImage, target: Path, out: Path, found: Diagnosis, shift: bool, suffix: str | None
 ) -> list[Repair]:
     """Copy an XML, mended where there is something to mend."""
-    tree = fields.parse(str(image.xml))
+    tree = fields.parse(str(image.file))
     done: list[tuple[str, str]] = []
     seen = found.facts.get(image.photo) if image.photo is not None else None
     size = right_size(image, seen) if isinstance(seen, Facts) else None
@@ -195,7 +196,7 @@ def _write_xml(
     if suffix is not None and filename is not None and image.photo is not None:
         filename.text = image.photo.with_suffix(suffix).name
         done.append(("filename", filename.text))
-    kept: dict[tuple[str, RawBox, bool], int] = {}
+    kept: dict[tuple[str, RawBox, bool], str] = {}
     nodes = tree.findall("object")
     for obj, node in zip(image.objects, nodes, strict=True):
         name = _set_name(obj, node, found, done)
@@ -206,18 +207,18 @@ def _write_xml(
             tree.remove(node)
             done.append((obj.place, f"removed, its box {numbers(obj.box)} has no area"))
             continue
-        twin = kept.setdefault((name, box, obj.difficult), obj.number)
-        if twin != obj.number:
+        twin = kept.setdefault((name, box, obj.difficult), obj.where)
+        if twin != obj.where:
             tree.remove(node)
-            done.append((obj.place, f"removed, it has the box and class of object {twin}"))
+            done.append((obj.place, f"removed, it has the box and class of {twin}"))
         elif box != obj.box:
             for tag, value in zip(fields.CORNERS, box, strict=True):
                 fields.child(fields.object_box(node, ""), tag).text = digits(value)
-            done.append((f"{obj.place}: bndbox", f"{numbers(obj.box)} -> {numbers(box)}"))
+            done.append((obj.box_place, f"{numbers(obj.box)} -> {numbers(box)}"))
     if done:
         ElementTree(tree).write(target, encoding="utf-8")
     else:
-        shutil.copy2(image.xml, target)
+        shutil.copy2(image.file, target)
     return [Repair(_name(target, out), field, what) for field, what in done]
 
 
@@ -228,7 +229,7 @@ def _set_name(obj: RawObject, node: Element, found: Diagnosis, done: list[tuple[
         name = found.names.meant[name][1]
     if name != obj.name:
         fields.child(node, "name").text = name
-        done.append((f"object {obj.number}: name", f"{obj.name!r} -> {name!r}"))
+        done.append((f"{obj.where}: name", f"{obj.name!r} -> {name!r}"))
     return name
 
 

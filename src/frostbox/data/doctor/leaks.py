@@ -31,14 +31,16 @@ _PAIRS = 2**23  # compared at a time: 32 MB of distances
 
 
 def check_overlap(found: Survey) -> Iterator[Finding]:
-    """Ids that stand in two splits; lists that only join others, such as trainval, do not count."""
+    """Images that stand in two splits; lists that join others, such as trainval, do not count."""
     for a, b in combinations(found.parts, 2):
-        inside = set(found.lists[a])
-        for image_id in found.lists[b]:
-            if image_id in inside:
+        inside = {found.identity(key) for key in found.lists[a]}
+        file, field = found.places[b]
+        for key in found.lists[b]:
+            if found.identity(key) in inside:
+                image_id = found.images[key].image_id if key in found.images else key
                 yield Finding(
-                    "split-overlap", "spoils", found.list_file(b), image_id,
-                    f"stands in {found.list_file(a).name} too",
+                    "split-overlap", "spoils", file, f"{field}: {image_id}" if field else image_id,
+                    f"stands in {found.called(a)} too",
                     "remove it from one: figures on images that were learnt say nothing",
                 )  # fmt: skip
 
@@ -58,7 +60,7 @@ def check_copies(found: Survey, facts: Mapping[Path, Facts | Broken]) -> Iterato
     for a, b in combinations(found.parts, 2):
         for image, seen in _decoded(found, b, facts):
             twin = first.get((a, seen.digest))
-            if twin is not None and twin.image_id != image.image_id:
+            if twin is not None and twin.photo != image.photo:
                 yield Finding(
                     "photo-in-two-splits", "spoils", _photo(image), "",
                     f"in {b} is the same file as {_photo(twin).name} in {a}",
@@ -73,7 +75,7 @@ def check_likeness(found: Survey, facts: Mapping[Path, Facts | Broken]) -> Itera
         pairs = alike(_stack(parts[a]), _stack(parts[b]))
         for k, m, distance, correlation in pairs:
             (one, seen), (other, copy) = parts[a][k], parts[b][m]
-            if seen.digest == copy.digest or one.image_id == other.image_id:
+            if seen.digest == copy.digest or one.photo == other.photo:
                 continue
             yield Finding(
                 "photo-alike-in-two-splits", "spoils", _photo(other), "",

@@ -6,7 +6,8 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from frostbox.data.doctor.findings import Finding, Severity
@@ -26,14 +27,10 @@ class Names:
     """The class names of a survey.
 
     Attributes:
-        accepted: the names that training would take; None when no image has an object.
-        origin: where they come from, in words.
         meant: for each suspect name, the kind of suspicion and the name that is meant.
         sure: the suspect names with exactly one known name that differs in case or blanks alone.
     """
 
-    accepted: frozenset[str] | None
-    origin: str
     meant: dict[str, tuple[Suspicion, str]]
     sure: frozenset[str]
 
@@ -41,24 +38,25 @@ class Names:
 def study(found: Survey) -> Names:
     """Which names are known, and which look like misspellings of them.
 
-    Known are the declared names. Without them VOC's twenty are known when they cover most objects;
-    of all other names the frequent ones are, so that a set with its own classes raises no alarm.
+    Known are the declared names, unless a tool gathered them from what people typed. Without them
+    VOC's twenty are known when they cover most objects; of all other names the frequent ones are,
+    so that a set with its own classes raises no alarm.
     """
     counts = Counter(obj.name.strip() for image in found.images.values() for obj in image.objects)
     del counts[""]
-    if found.declared is not None:
-        known: Sequence[str] = found.declared
+    trusted = None if found.judged else found.declared
+    if trusted is not None:
+        known: Sequence[str] = trusted
     else:
         voc = sum(counts[name] for name in CLASSES)
         known = CLASSES if 2 * voc > counts.total() else ()
-    accepted, origin = _accepted(found)
     meant: dict[str, tuple[Suspicion, str]] = {}
     sure = set()
     for name in sorted(counts):
         if name in known or found.also is None or name in found.also:
             continue
         commoner = [n for n in counts if (counts[n], n) > (counts[name], name)]
-        others = list(found.declared or dict.fromkeys([*known, *commoner]))
+        others = list(trusted or dict.fromkeys([*known, *commoner]))
         alike = [n for n in others if _plain(n) == _plain(name)]
         if alike:
             meant[name] = "class-spelling", max(alike, key=lambda n: (n in known, counts[n], n))
@@ -66,39 +64,56 @@ def study(found: Survey) -> Names:
                 sure.add(name)
             continue
         near = difflib.get_close_matches(name, others, n=1, cutoff=_NEAR)
-        if near and (found.declared is not None or _is_slip(name, near[0], counts)):
+        if near and (trusted is not None or _is_slip(name, near[0], counts)):
             meant[name] = "class-misspelt", near[0]
-    return Names(accepted, origin, meant, frozenset(sure))
+    return Names(meant, frozenset(sure))
 
 
 def check_names(found: Survey, names: Names) -> Iterator[Finding]:
-    """Unknown, misspelt and differently spelt names, one finding for each object."""
+    """Unknown, misspelt and differently spelt names.
+
+    One finding for each object where objects are named one by one, else one for each list.
+    """
+    if not found.fixable:
+        for split in found.lists:
+            counts = Counter(obj.name for image in found.of(split) for obj in image.objects)
+            for name, count in counts.items():
+                finding = _judged(found, names, name, found.places[split])
+                if finding is not None:
+                    said = f"names {name!r} in {count} objects{finding.found}"
+                    yield replace(finding, found=said, count=count)
+        return
     for image in found.images.values():
         for obj in image.objects:
             name = obj.name.strip()
-            if not name:
-                continue
-            unknown = names.accepted is not None and name not in names.accepted
-            severity: Severity = "breaks" if unknown else "spoils"
-            where = (image.xml, f"object {obj.number}: name")
-            if obj.name != name:
+            where = (image.file, f"{obj.where}: name")
+            if name and obj.name != name:
                 yield Finding(
                     "class-spelling", "notice", *where, f"is {obj.name!r}, with blanks around it",
                     f"write {name!r}; frostbox reads it so, other tools may not", fixable=True,
                 )  # fmt: skip
-            if name in names.meant:
-                kind, meant = names.meant[name]
-                yield Finding(
-                    kind, severity, *where, f"is {name!r}",
-                    f"write {meant!r}" if kind == "class-spelling" else f"did you mean {meant!r}?",
-                    fixable=name in names.sure,
-                )  # fmt: skip
-            elif unknown:
-                yield Finding(
-                    "class-unknown", severity, *where,
-                    f"is {name!r}, not in the list of classes ({names.origin})",
-                    "mend it, or give all names with --classes or in a classes.txt",
-                )  # fmt: skip
+            finding = _judged(found, names, name, where) if name else None
+            if finding is not None:
+                yield replace(finding, found=f"is {name!r}{finding.found}")
+
+
+def _judged(found: Survey, names: Names, name: str, where: tuple[Path, str]) -> Finding | None:
+    """What is wrong with a name; `found` is what follows the name itself."""
+    unknown = found.accepted is not None and name not in found.accepted
+    severity: Severity = "breaks" if unknown else "spoils"
+    if name in names.meant:
+        kind, meant = names.meant[name]
+        return Finding(
+            kind, severity, *where, "",
+            f"write {meant!r}" if kind == "class-spelling" else f"did you mean {meant!r}?",
+            fixable=name in names.sure,
+        )  # fmt: skip
+    if not unknown:
+        return None
+    return Finding(
+        "class-unknown", severity, *where, f", not in the list of classes ({found.origin})",
+        "mend it, or give all names with --classes or in a classes.txt",
+    )  # fmt: skip
 
 
 def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
@@ -115,9 +130,9 @@ def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
     }
     everywhere: Counter[str] = sum(counts.values(), Counter())
     # Unknown names are reported as such.
-    allowed = everywhere if names.accepted is None else names.accepted
+    allowed = everywhere if found.accepted is None else found.accepted
     shown = [n for n in everywhere if n and n in allowed]
-    train = next((split for split in ("train", "trainval") if split in counts), None)
+    train = found.training
     for name in found.declared or ():
         if not everywhere[name]:
             yield Finding(
@@ -130,7 +145,7 @@ def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
                 continue
             learnt = split == train
             yield Finding(
-                "class-absent", "spoils" if learnt else "notice", found.list_file(split), "",
+                "class-absent", "spoils" if learnt else "notice", *found.places[split],
                 f"has no image with {name!r}, of which other lists have {everywhere[name]} objects",
                 "move images with it here: it cannot be learnt" if learnt
                 else "move images with it here: its AP cannot be measured",
@@ -145,25 +160,10 @@ def _imbalance(found: Survey, split: str, counts: Counter[str]) -> Iterator[Find
     rare = [(name, count) for name, count in ranked if most >= _IMBALANCE * count]
     for name, count in reversed(rare):
         yield Finding(
-            "class-imbalance", "notice", found.list_file(split), "",
+            "class-imbalance", "notice", *found.places[split],
             f"has {count} objects of {name!r} and {most} of {common!r}: 1 to {most / count:.0f}",
             "add photos of the rare class, or read its AP with care", count=count,
         )  # fmt: skip
-
-
-def _accepted(found: Survey) -> tuple[frozenset[str] | None, str]:
-    """The names that `voc.read_voc` would give to every split, and from where."""
-    if found.also is None:
-        return None, ""
-    if found.declared is not None:
-        return found.also.union(found.declared), found.declared_in
-    if found.names_from is not None:
-        names = found.named
-        if names and names <= set(CLASSES):
-            return found.also.union(CLASSES), f"VOC's 20 classes, which cover {found.names_from}"
-        if names:
-            return found.also.union(names), f"the names found in {found.names_from}"
-    return None, ""
 
 
 def _plain(name: str) -> str:

@@ -89,48 +89,66 @@ def look(paths: Iterable[Path], progress: Progress | None = None) -> dict[Path, 
     return found
 
 
-def check_photos(found: Survey, facts: Mapping[Path, Facts | Broken]) -> Iterator[Finding]:
-    """Photos that cannot be decoded, that have another format or another size than is said."""
-    for image in found.images.values():
-        if image.photo is None:
-            continue
-        seen = facts[image.photo]
+def check_photos(facts: Mapping[Path, Facts | Broken]) -> Iterator[Finding]:
+    """Photos that cannot be decoded or have another format than their names say."""
+    for photo, seen in facts.items():
         if isinstance(seen, Broken):
-            yield Finding(
-                seen.kind, "spoils", image.photo, "", f"{seen.reason}: training leaves it out",
-                "replace the photo or take it off the lists", fixable=True,
-            )  # fmt: skip
+            yield broken_photo(photo, seen)
             continue
-        suffix = image.photo.suffix
+        suffix = photo.suffix
         if seen.suffixes and suffix.lower() not in seen.suffixes:
             yield Finding(
-                "photo-mislabelled", "notice", image.photo, "",
+                "photo-mislabelled", "notice", photo, "",
                 f"is a {seen.suffixes[0].removeprefix('.').upper()} file named {suffix}",
                 f"rename it to {seen.suffixes[0]}; frostbox reads it, other tools may not",
                 fixable=True,
             )  # fmt: skip
+
+
+def broken_photo(photo: Path, seen: Broken) -> Finding:
+    """What is said of a photo that cannot be decoded."""
+    return Finding(
+        seen.kind, "spoils", photo, "", f"{seen.reason}: training leaves it out",
+        "replace the photo or take it off the lists", fixable=True,
+    )  # fmt: skip
+
+
+def check_sizes(found: Survey, facts: Mapping[Path, Facts | Broken]) -> dict[str, Finding]:
+    """What is wrong with the size of an image, by its key; nothing for most."""
+    findings = {}
+    for key, image in found.images.items():
+        seen = facts.get(image.photo) if image.photo is not None else None
+        if image.photo is None or not isinstance(seen, Facts):
+            continue
         if image.stated is not None:
-            yield from _size(image, image.photo, image.stated, seen)
+            finding = _size(image, image.photo, image.stated, seen)
+        else:
+            finding = _turned_photo(image.photo, seen)
+        if finding is not None:
+            findings[key] = finding
+    return findings
 
 
 def check_missing(found: Survey) -> Iterator[Finding]:
     """Photos that lists name and the folder lacks; a list without any photo breaks training."""
-    named: dict[str, list[str]] = {}
+    named: dict[tuple[Path, str], list[str]] = {}
     for split in found.lists:
         images = found.of(split)
-        missing = [image.image_id for image in images if image.photo is None]
+        missing = [image for image in images if image.photo is None]
         if missing and len(missing) == len(images):
+            wanted = missing[0].wanted
             yield Finding(
-                "photo-missing", "breaks", found.root / "JPEGImages", "",
-                f"holds none of the {len(missing)} photos of {found.list_file(split).name}",
+                "photo-missing", "breaks", found.root if wanted is None else wanted.parent, "",
+                f"holds none of the {len(missing)} photos of {found.called(split)}",
                 "put the photos there", count=len(missing),
             )  # fmt: skip
             continue
-        for image_id in missing:
-            named.setdefault(image_id, []).append(split)
-    for image_id, splits in named.items():
+        for image in missing:
+            place = image.at("photo") if image.wanted is None else (image.wanted, "")
+            named.setdefault(place, []).append(split)
+    for (file, field), splits in named.items():
         yield Finding(
-            "photo-missing", "spoils", found.root / "JPEGImages" / f"{image_id}.jpg", "",
+            "photo-missing", "spoils", file, field,
             f"does not exist and stands in {', '.join(splits)}: training leaves it out",
             "add the photo or take it off the lists", fixable=True,
         )  # fmt: skip
@@ -157,7 +175,18 @@ def trusted_size(image: RawImage, seen: Facts | Broken | None) -> tuple[int, int
     return right_size(image, seen) or (image.size if agreed else None)
 
 
-def _size(image: RawImage, photo: Path, stated: tuple[int, int], seen: Facts) -> Iterator[Finding]:
+def _turned_photo(photo: Path, seen: Facts) -> Finding | None:
+    """A photo that EXIF turns, where no size says how it was annotated."""
+    if seen.orientation == 1:
+        return None
+    return Finding(
+        "exif-turned", "notice", photo, "",
+        f"is read upright, {_by(seen.upright)}, as its EXIF orientation {seen.orientation} says",
+        "look at the boxes in a tool that applies EXIF; store the photo upright to be sure",
+    )  # fmt: skip
+
+
+def _size(image: RawImage, photo: Path, stated: tuple[int, int], seen: Facts) -> Finding | None:
     boxes = [box for _, box in image.boxed]
     proven = right_size(image, seen)
     reads = f"states {_by(stated)} and {photo.name} has {_by(seen.upright)}"
@@ -175,15 +204,14 @@ def _size(image: RawImage, photo: Path, stated: tuple[int, int], seen: Facts) ->
             fit = "the boxes fit what is stated, not the photo"
             if not fits(boxes, stated):
                 fit = "the boxes fit neither"
-        yield Finding(
-            "size-transposed" if transposed else "size-differs", "breaks", image.xml, "size",
+        return Finding(
+            "size-transposed" if transposed else "size-differs", "breaks", *image.at("size"),
             f"{reads}; {fit}",
             f"write {_by(proven)}" if proven is not None
             else "put the photo back that was annotated, or mend the size and look at the boxes",
             fixable=proven is not None,
         )  # fmt: skip
-    elif seen.orientation != 1:
-        yield _turned(image, stated, seen, reads, proven)
+    return None if seen.orientation == 1 else _turned(image, stated, seen, reads, proven)
 
 
 def _turned(
@@ -204,7 +232,7 @@ def _turned(
         found = f"{reads}; size and boxes fit the photo {'upright' if upright else 'as stored'}"
         found += ", and training reads it so"
     return Finding(
-        "exif-turned", severity, image.xml, "size", found,
+        "exif-turned", severity, *image.at("size"), found,
         f"write {_by(proven)}" if proven is not None
         else "look at the boxes in a tool that applies EXIF; store the photo upright to be sure",
         fixable=proven is not None,
