@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from frostbox.data import photos
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
-from frostbox.data.photo_names import image_ids, photos_below
+from frostbox.data.photo_names import Fence, image_ids, photos_below
 from frostbox.data.photos import (
     check_photo_sizes,
     image_size,
@@ -95,7 +95,7 @@ def test_heic_is_named_with_a_way_out(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["a.gif", "b.AVIF", "c.heic"])
 def test_photos_of_rarer_kinds_are_found(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    assert photos_below(tmp_path) == [tmp_path / name]
+    assert photos_below(tmp_path, Fence([tmp_path])) == ([tmp_path / name], [])
     assert Photos(tmp_path).find(name[0], "") == tmp_path / name
     assert image_ids([name]) == [name[0]]
 
