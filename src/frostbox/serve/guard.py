@@ -21,8 +21,8 @@ from frostbox.serve.metrics import Meter
 PREDICT = "/predict"
 _UPLOAD, _FILE = "/gradio_api/upload", "/gradio_api/file="
 _READ = re.compile(
-    r"/|/(predict|health|metrics|model|openapi\.json|config|theme\.css|favicon\.ico|robots\.txt)"
-    r"|/examples/\d+|/(assets|static)/[\w./@+-]+|/gradio_api/(upload_progress|startup-events)"
+    r"/|/(health|metrics|model|openapi\.json|config|theme\.css|favicon\.ico|robots\.txt)"
+    r"|/examples/\d+|/(assets|static)(/[\w@+-][\w.@+-]*)+|/gradio_api/(upload_progress|startup-events)"
 )
 _POST = (PREDICT, _UPLOAD)
 _UPLOADED = 20  # times the largest body: what lies in the folder of uploads at a time
@@ -101,6 +101,8 @@ class Guard:
 
     def _check_route(self, scope: Scope) -> None:
         path, method = scope["path"], scope["method"]
+        if path == PREDICT and method != "POST":
+            raise Refused(405, "Send a picture with POST.")
         if path.startswith(_FILE):
             allowed = method in ("GET", "HEAD") and self._was_uploaded(path.removeprefix(_FILE))
         elif method == "POST":
@@ -115,9 +117,7 @@ class Guard:
     def _was_uploaded(self, name: str) -> bool:
         path = Path(name)
         return (
-            "\0" not in name
-            and path.is_absolute()
-            and path.resolve().is_relative_to(self.uploads)
+            "\0" not in name and path.is_absolute() and path.resolve().is_relative_to(self.uploads)
         )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:

@@ -1,5 +1,7 @@
-"""The page: Gradio's picture (file, camera, clipboard) and slider; drawing and filtering in the
-browser (page/viewer.js), which asks /predict like any other client. No function of Python is called.
+"""The page: Gradio's picture (file, camera, clipboard) and slider, boxes by page/viewer.js.
+
+The browser draws and filters, and asks /predict like any other client. Gradio calls no function of
+Python, and only what the page loads gets past guard.py.
 """
 
 from __future__ import annotations
@@ -30,26 +32,28 @@ def mount_page(app: FastAPI, threshold: float, limits: Limits) -> None:
     """
     import gradio as gr
 
+    def fixed(name: str, script: str | None = None, **options: str) -> None:
+        gr.HTML(html_template=_text(name), js_on_load=script, apply_default_css=False, **options)
+
     with gr.Blocks(
         title="frostbox", analytics_enabled=False, delete_cache=(_FORGET // 10, _FORGET)
     ) as blocks:
-        gr.HTML(html_template=_text("about.html"), js_on_load=None, apply_default_css=False)
+        fixed("about.html")
         with gr.Row():
             with gr.Column(min_width=300):
                 picture = gr.Image(
                     label="Picture", sources=["upload", "webcam", "clipboard"], type="filepath",
                     image_mode=None, height=300, buttons=[], elem_id="picture",
                 )  # fmt: skip
-                gr.HTML(html_template=_text("examples.html"), js_on_load=None, apply_default_css=False)
+                gr.HTML(
+                    html_template=_text("examples.html"), js_on_load=None, apply_default_css=False
+                )
             with gr.Column(min_width=300, scale=2):
                 slider = gr.Slider(
-                    FLOOR, 1, threshold, step=0.01, label="Lowest score shown",
+                    FLOOR, 1, max(FLOOR, threshold), step=0.01, label="Lowest score shown",
                     buttons=[], elem_id="threshold",
                 )  # fmt: skip
-                gr.HTML(
-                    html_template=_text("viewer.html"), js_on_load=_text("viewer.js"),
-                    apply_default_css=False, elem_id="viewer",
-                )  # fmt: skip
+                fixed("viewer.html", _text("viewer.js"), elem_id="viewer")
         picture.change(None, [picture], js="(picture) => window.frostbox?.open(picture)")
         slider.change(None, [slider], js="(score) => window.frostbox?.threshold(score)")
     gr.mount_gradio_app(

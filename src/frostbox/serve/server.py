@@ -16,6 +16,8 @@ from frostbox.errors import SettingsError
 from frostbox.serve.limits import Limits
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from frostbox.detector import Detector
     from frostbox.serve.guard import Guard
 
@@ -66,11 +68,10 @@ def serve(
         raise SettingsError(
             f"frostbox serve needs {', '.join(missing)}: run pip install 'frostbox[serve]'"
         )
-    import uvicorn
-
-    with open_port(settings.host, settings.port) as door, tempfile.TemporaryDirectory(
-        prefix="frostbox-uploads-"
-    ) as uploads:
+    with (
+        open_port(settings.host, settings.port) as door,
+        tempfile.TemporaryDirectory(prefix="frostbox-uploads-") as uploads,
+    ):
         app = build(model, settings, Path(uploads))
         host, port = door.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
@@ -80,14 +81,21 @@ def serve(
                 "warning: whoever reaches this machine can use it, without password or encryption; "
                 "put a reverse proxy in front (docs/serve.md)"
             )
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_GRACE, server_header=False, ws="none",
-        )  # fmt: skip
         try:
-            uvicorn.Server(config).run(sockets=[door])
+            http_server(app).run(sockets=[door])
         except KeyboardInterrupt:  # raised again by uvicorn when all is over
             say("stopped")
+
+
+def http_server(app: Guard) -> uvicorn.Server:
+    """uvicorn around an application."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_GRACE, server_header=False, ws="none",
+    )  # fmt: skip
+    return uvicorn.Server(config)
 
 
 def build(model: str | Path, settings: ServeSettings, uploads: Path) -> Guard:
@@ -121,7 +129,9 @@ def build(model: str | Path, settings: ServeSettings, uploads: Path) -> Guard:
 def prepare(detector: Detector, settings: ServeSettings) -> None:
     """Compile the engine, where there is one size to compile for."""
     if detector.settings.resize != "none":
-        detector.prepare(settings.engine, precision=settings.precision, latency=True)
+        # Tuned for many, eight pictures take a quarter less; one at a time is for a batch of one.
+        latency = settings.limits.batch == 1
+        detector.prepare(settings.engine, precision=settings.precision, latency=latency)
 
 
 def open_port(host: str, port: int) -> socket.socket:

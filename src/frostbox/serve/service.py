@@ -64,9 +64,9 @@ class Service:
             Refused: 503 when `limits.queue` pictures are inside already, 400, 413 or 415 for what
                 is no picture or too large.
         """
-        if self._inside >= self.limits.queue:
-            wait = max(1, math.ceil(self._inside * self._mean))
-            raise Refused(503, f"{self._inside} pictures wait already: try again.", wait)
+        if self.inside >= self.limits.queue:
+            wait = max(1, math.ceil(self.inside * self._mean))
+            raise Refused(503, f"{self.inside} pictures wait already: try again.", wait)
         self._inside += 1
         try:
             loop = asyncio.get_running_loop()
