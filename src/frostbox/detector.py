@@ -250,6 +250,7 @@ class Detector(nn.Module):
 
     def to_input(self, source: Source) -> tuple[Tensor, Geometry]:
         """A picture in the network's size, uint8 (3, h, w), and how it came there."""
+
         def seen(size: tuple[int, int]) -> Geometry:
             return geometry(self.settings.resize, size, self.settings.size)
 
