@@ -1,15 +1,20 @@
-"""Fixtures for all tests: the real VOC where there is one, and small generated data sets."""
+"""Fixtures for all tests: the real VOC where there is one, small generated data sets, a browser."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # No test is timed: a machine that is busy elsewhere is no defect.
 settings.register_profile("frostbox", deadline=None)
@@ -17,6 +22,13 @@ settings.load_profile("frostbox")
 
 RawObject = tuple[str, tuple[float, float, float, float]]
 TinyVoc = Callable[..., Path]
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_BROWSER_FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera
+)  # fmt: skip
 
 TINY: dict[str, list[RawObject]] = {
     "a": [("dog", (5, 6, 30, 35)), ("person", (31, 1, 60, 40))],
@@ -110,3 +122,24 @@ def tiny_voc(tmp_path: Path) -> TinyVoc:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, in a profile of its own; skipped without one, unless
+    FROSTBOX_REQUIRE_BROWSER is set."""
+    from playwright.sync_api import sync_playwright
+
+    given = os.environ.get("FROSTBOX_CHROMIUM")
+    path = given or next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if path is None:
+        missing = "no Chromium: install it (apt-get install chromium) or set FROSTBOX_CHROMIUM"
+        if os.environ.get("FROSTBOX_REQUIRE_BROWSER"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, headless=True, args=_BROWSER_FLAGS
+        )
+        yield browser
+        browser.close()

@@ -91,8 +91,8 @@ def test_a_large_jpeg_decoded_in_part_gives_what_the_whole_one_gives(resize, tmp
     large = Image.fromarray(coarse).resize((1202, 901), Image.Resampling.BICUBIC)
     large.save(tmp_path / "large.jpg", quality=95)
     detector = make(resize=resize)
-    part, geometry = detector._prepare(tmp_path / "large.jpg")
-    whole, same = detector._prepare(Image.open(tmp_path / "large.jpg"))
+    part, geometry = detector.to_input(tmp_path / "large.jpg")
+    whole, same = detector.to_input(Image.open(tmp_path / "large.jpg"))
     assert geometry == same
     assert geometry.original == (1202, 901)
     assert part.shape == whole.shape
@@ -135,7 +135,7 @@ def test_every_head_is_compiled_with_its_backbone(head):
     pictures = torch.randint(0, 256, (3, 3, 64, 96), dtype=torch.uint8)
 
     def run(prepared):
-        return prepared._run(pictures, prepared._engine_for(len(pictures)))
+        return prepared.run(pictures, prepared._engine_for(len(pictures)))
 
     eager = run(detector)
     dense = detector.head.decode(eager)[0]

@@ -196,14 +196,14 @@ class Detector(nn.Module):
     def _raw_batches(
         self, images: Sequence[Source], engine: Engine | None, skip: bool, flip: bool
     ) -> Iterator[tuple[list[int], Raw, list[Geometry]]]:
-        for rows, ready in read_ahead(images, self._prepare, _BATCH, skip=skip):
+        for rows, ready in read_ahead(images, self.to_input, _BATCH, skip=skip):
             pictures, geometries = zip(*ready, strict=True)
             if self.settings.resize == "none":  # every picture has a size of its own
                 for k, (picture, g) in zip(rows, ready, strict=True):
-                    yield [k], self._run(_both(picture[None], flip), engine), [g]
+                    yield [k], self.run(_both(picture[None], flip), engine), [g]
             else:
                 batch = _both(torch.stack(pictures), flip)
-                yield rows, self._run(batch, engine), list(geometries)
+                yield rows, self.run(batch, engine), list(geometries)
 
     def prepare(self, engine: str = "auto", *, precision: str = "32", latency: bool = True) -> Self:
         """Compile backbone and head for the pictures that follow, also for a single one.
@@ -248,7 +248,9 @@ class Detector(nn.Module):
             engine, pictures, self.settings.size, device, precision=precision, latency=latency
         )
 
-    def _prepare(self, source: Source) -> tuple[Tensor, Geometry]:
+    def to_input(self, source: Source) -> tuple[Tensor, Geometry]:
+        """A picture in the network's size, uint8 (3, h, w), and how it came there."""
+
         def seen(size: tuple[int, int]) -> Geometry:
             return geometry(self.settings.resize, size, self.settings.size)
 
@@ -265,7 +267,9 @@ class Detector(nn.Module):
         return self._prepared
 
     @torch.inference_mode()
-    def _run(self, batch: Tensor, engine: Engine | None) -> Raw:
+    def run(self, batch: Tensor, engine: Engine | None = None) -> Raw:
+        """The head's raw outputs of uint8 (B, 3, h, w), by `engine` or what `prepare` made."""
+        engine = engine or self._prepared
         device = next(self.backbone.parameters()).device
         if engine is not None:
             found = [t.to(device) for t in engine.run(batch)]

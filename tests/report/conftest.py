@@ -1,24 +1,16 @@
-"""A real Chromium for the pages; skipped without one, unless FROSTBOX_REQUIRE_BROWSER is set."""
+"""Pages in the real Chromium of tests/conftest.py."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from frostbox.data.sample import write_sample
 from frostbox.report import write_evaluation_report
 from tests.report.reports import evaluation_report
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 OpenPage = Callable[..., Page]
 
@@ -26,22 +18,6 @@ OpenPage = Callable[..., Page]
 def wait_for_charts(page: Page) -> None:
     """Charts are drawn when their room has been measured, a moment after they are made."""
     expect(page.locator(".plot:empty")).to_have_count(0)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Chromium of the system, in a profile of its own."""
-    given = os.environ.get("FROSTBOX_CHROMIUM")
-    path = given or next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        missing = "no Chromium: install it (apt-get install chromium) or set FROSTBOX_CHROMIUM"
-        if os.environ.get("FROSTBOX_REQUIRE_BROWSER"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, headless=True, args=_FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
