@@ -80,7 +80,7 @@ def _header(summary: Mapping[str, Any], settings: TrainSettings) -> str:
     measured = summary["evaluation"]
     # Readers of such headers look for lines of three hyphens: no name may bring one.
     name = " ".join(summary["data"]["name"].split())
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data"
     values: dict[str, Any] = {
         "library_name": "frostbox",
         "pipeline_tag": "object-detection",

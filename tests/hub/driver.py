@@ -15,8 +15,7 @@ import sys
 
 def run(asked: dict) -> dict:
     out, err = io.StringIO(), io.StringIO()
-    for name in ("HF_TOKEN",):
-        os.environ.pop(name, None)
+    os.environ.pop("HF_TOKEN", None)
     os.environ.update(asked.get("env", {}))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
