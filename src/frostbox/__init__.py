@@ -18,13 +18,16 @@ from frostbox._version import __version__
 if TYPE_CHECKING:
     from frostbox.detections import Detections
     from frostbox.detector import Detector
+    from frostbox.hub import pull, push
     from frostbox.pipeline import train
 
-__all__ = ["Detections", "Detector", "__version__", "train"]
+__all__ = ["Detections", "Detector", "__version__", "pull", "push", "train"]
 
 _HOME = {
     "Detections": "frostbox.detections",
     "Detector": "frostbox.detector",
+    "pull": "frostbox.hub",
+    "push": "frostbox.hub",
     "train": "frostbox.pipeline",
 }
 

@@ -27,7 +27,15 @@ _SINCE = {"pyramid": 4, "anchors": 3}
 
 
 def detector_file(path: Path) -> Path:
-    """The file itself, or best.safetensors in the folder of a run. NotFoundError without one."""
+    """The file itself, or best.safetensors in the folder of a run or of hf://USER/REPO.
+
+    Raises:
+        NotFoundError: no such file. HubError: it cannot be had from the hub.
+    """
+    from frostbox import hub  # it knows this module
+
+    if (at := hub.address(path)) is not None:
+        return hub.detector_at(*at)
     if path.is_dir():
         path = path / "best.safetensors"
     if not path.exists():

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from frostbox import cli_cache, cli_serve, cli_train
+from frostbox import cli_cache, cli_hub, cli_serve, cli_train
 from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_renames, parse_size
 from frostbox.cli_shared import (
@@ -285,7 +285,9 @@ def compare(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="best.safetensors, or the folder of a run.")],
+    model: Annotated[
+        Path, typer.Argument(help="best.safetensors, folder of a run, or hf://USER/REPO.")
+    ],
     images: Annotated[list[str], typer.Argument(help="Photos, folders, or glob patterns.")],
     threshold: Threshold = None,
     nms: Nms = None,
@@ -321,6 +323,8 @@ def predict(
 
 
 app.command()(cli_serve.serve)
+app.command()(cli_hub.push)
+app.command()(cli_hub.pull)
 
 
 def main() -> None:

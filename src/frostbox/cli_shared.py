@@ -64,7 +64,7 @@ Bootstrap = Annotated[int, typer.Option(help="Resamples for the intervals; 0 for
 Model = Annotated[
     Path,
     typer.Argument(
-        help="best.safetensors, the folder of a run, or a .json of COCO results of any tool."
+        help="best.safetensors, the folder of a run, hf://USER/REPO, or a .json of COCO results."
     ),
 ]
 Nms = Annotated[

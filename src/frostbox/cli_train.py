@@ -116,6 +116,13 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the head; repeat for more."),
     ] = None,
+    logger: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorboard, csv, wandb, mlflow, several with commas, or none.",
+            show_default="tensorboard",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Replay a run's settings.json.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
@@ -134,7 +141,7 @@ def train(
         "train_split": train_split, "val_split": val_split, "epochs": epochs, "lr": lr,
         "batch_size": batch_size, "seed": seed, "patience": patience, "device": device,
         "precision": precision, "features": features, "difficult": difficult, "empty": empty,
-        "strict": strict, "thaw": thaw,
+        "strict": strict, "thaw": thaw, "logger": logger,
         "thaw_epochs": thaw_epochs, "start": None if start is None else str(start),
         "class_loss": class_loss, "box_loss": box_loss, "classes": parse_names(classes),
         "rename": parse_renames(rename) or None,

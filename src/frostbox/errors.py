@@ -33,3 +33,7 @@ class BackboneError(FrostboxError, ValueError):
 
 class SettingsError(FrostboxError, ValueError):
     """A setting outside its range, or settings that exclude each other."""
+
+
+class HubError(FrostboxError):
+    """The Hugging Face hub cannot be reached, or does not let this be done there."""

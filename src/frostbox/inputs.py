@@ -49,13 +49,13 @@ def check_targets(inputs: Sequence[Path], targets: Sequence[Path]) -> None:
             )
 
 
-def check_new_folder(out: Path, outside: Path, how: str) -> None:
+def check_new_folder(out: Path, outside: Path | None, how: str) -> None:
     """Raise SettingsError unless `out` is a new or empty folder, not inside the folder `outside`.
 
     `how` says where another one is to be given, such as "with --out".
     """
-    root = outside.resolve()
-    if out.resolve().is_relative_to(root):
+    root = outside.resolve() if outside is not None else None
+    if root is not None and out.resolve().is_relative_to(root):
         raise SettingsError(f"{out} lies in the data set: give a folder outside {root} {how}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"{out} is not an empty folder: give another one {how}")

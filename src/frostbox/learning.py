@@ -18,6 +18,7 @@ from frostbox.detector import Detector, Settings
 from frostbox.evaluation import Predictions
 from frostbox.features.cache import FeatureCache
 from frostbox.heads import FeatureSpec, Head
+from frostbox.loggers import RunLoggers
 from frostbox.schedule import Schedule
 from frostbox.settings import TrainSettings
 from frostbox.thawing import NONE, samples
@@ -42,6 +43,7 @@ class Learner:
         run: the folder of the run.
         stages: of the backbone, those that are to be thawed.
         schedule: plans the epochs of each phase; None to take those of the settings.
+        loggers: that have begun; None for none.
     """
 
     backbone: Backbone
@@ -54,6 +56,7 @@ class Learner:
     device: str
     stages: Stages | None = None
     schedule: Schedule | None = None
+    loggers: RunLoggers | None = None
 
     def learn(self, clock: Clock, console: Console, *, resume: bool) -> dict[str, FitResult]:
         """Fit the head, then thaw where the settings say so; the better of both is kept.
@@ -118,6 +121,7 @@ class Learner:
             return fit(
                 self.head, train, val, settings, folder,
                 stages=stages, resume=resume, progress=clock.progress,
+                loggers=self.loggers.of_phase(folder, name) if self.loggers is not None else (),
             )  # fmt: skip
 
     def _keep(self, planned: FitSettings, stages: Stages | None) -> None:

@@ -7,20 +7,18 @@ console.
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import sys
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from frostbox import backbones, evaluation, recipes
-from frostbox._version import __version__
+from frostbox import backbones, evaluation, recipes, suite
 from frostbox.backbones.stages import Stages
+from frostbox.card import CARD, write_card
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.formats import load_training, recognise
@@ -32,14 +30,15 @@ from frostbox.diagnosis import check_before_training, check_loaded
 from frostbox.errors import SettingsError
 from frostbox.extraction import ensure_caches
 from frostbox.heads import Head, create_head, head_class, settings_of
-from frostbox.learning import HEAD, THAW, Learner, feature_spec
+from frostbox.learning import THAW, Learner, feature_spec
+from frostbox.loggers import RUNS, check_installed, logged_folders, logging_to
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
+from frostbox.summary import for_header, summarise
 from frostbox.thawing import NONE, stage_count
-from frostbox.training import FitResult, FitSettings, resolve_device
+from frostbox.training import resolve_device
 
-SUMMARY_VERSION = 1
-"""Of summary.json, which is written for people and other programs and never read back."""
+_RESAMPLES = 200  # a fifth of what `evaluate` takes: a training should not wait for its intervals
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def train_run(
         given = continued_settings(origin, given)
     settings = TrainSettings.create(given)
     device = resolve_device(settings.fit.device)
-
+    check_installed(settings.logger)
     with clock.part("read"):
         # Names that a person typed must be there; those of a replayed run or a detector need not.
         absent = {*(settings.classes or ()), *settings.rename}
@@ -111,67 +110,44 @@ def train_run(
         backbone, head = _network(settings, train_set, origin)
         count = stage_count(settings.thaw, len(backbone.strides))
         stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
-    with clock.part("extract"):
-        # Where all stages learn from photos at once, the cache only knows which can be read.
-        photos_only = not settings.head_first and count == len(backbone.strides)
-        wanted = [(train_set, 1 if photos_only else settings.views)]
-        wanted += [(val_set, 1)] if val_set else []
-        caches = ensure_caches(wanted, backbone, settings, cache, console, clock.progress, device)
-    learner = Learner(backbone, head, caches, train_set, val_set, settings, run, device, stages)
-    if budget is not None:
-        with clock.part("plan"):
-            learner = recipes.scheduled(learner, budget, clock)
-    fitted = learner.learn(clock, console, resume=resume)
-    settings, last = learner.settings, list(fitted.values())[-1]
-
-    detector = learner.detector()
-    measured = calibration = None
-    with clock.part("evaluate"):
-        if val_set:
-            predictions = learner.predict(detector)
-            measured = evaluation.score(predictions, val_set)
-            selection, calibration = evaluation.fitted_selection(
-                detector.settings.selection, predictions, val_set
+    planned = recipes.PLANNED if budget is not None else ()
+    known = {k: v for k, v in settings.flat().items() if k not in planned}
+    with logging_to(settings.logger, run, known, resume=resume) as loggers:
+        with clock.part("extract"):
+            # Where all stages learn from photos at once, the cache only knows which can be read.
+            photos_only = not settings.head_first and count == len(backbone.strides)
+            wanted = [(train_set, 1 if photos_only else settings.views)]
+            wanted += [(val_set, 1)] if val_set else []
+            caches = ensure_caches(
+                wanted, backbone, settings, cache, console, clock.progress, device
             )
-            detector.settings = replace(detector.settings, selection=selection)
+        learner = Learner(
+            backbone, head, caches, train_set, val_set, settings, run, device, stages,
+            loggers=loggers,
+        )  # fmt: skip
+        if budget is not None:
+            with clock.part("plan"):
+                learner = recipes.scheduled(learner, budget, clock)
+        fitted = learner.learn(clock, console, resume=resume)
 
-    summary = {
-        "version": SUMMARY_VERSION,
-        "command": " ".join(sys.argv),
-        "frostbox_version": __version__,
-        "data": {
-            "name": train_set.name,
-            "root": str(train_set.root),
-            "train_images": len(caches[0].ids),
-            "train_objects": sum(len(i.objects) for i in train_set.photos),
-            "missing_photos": len(train_set.missing_photos),
-            "skipped_photos": len(caches[0].skipped),
-            "val_images": len(caches[1].ids) if val_set else 0,
-        },
-        "model": {
-            "head": settings.head,
-            "head_settings": settings_of(head),
-            "head_weights": sum(p.numel() for p in head.parameters()),
-            "backbone": backbone.name,
-            "weights": backbone.weights,
-            "thawed": backbone.thawed,
-            "strides": backbone.strides,
-            "size": settings.size,
-            "views": settings.views,
-        },
-        "fit": _phase_summary(settings.fit, fitted.get(HEAD)),
-        "thaw": _phase_summary(settings.thaw_fit(), fitted.get(THAW)),
-        "metrics": last.metrics,
-        "evaluation": measured,
-        "calibration": calibration,
-        "seconds": {k: round(v, 2) for k, v in clock.seconds.items()},
-        "environment": environment(last.device),
-    }
-    parts = ("frostbox_version", "data", "fit", "thaw", "metrics", "evaluation", "calibration")
-    shown = {k: summary[k] for k in parts}
-    detector.settings = replace(detector.settings, training=shown)
-    detector.save(run / "best.safetensors")
-    (run / "summary.json").write_text(json.dumps(summary, indent=2))
+        detector = learner.detector()
+        measured = calibration = None
+        with clock.part("evaluate"):
+            if val_set:
+                predictions = learner.predict(detector)
+                measured = suite.measure(
+                    predictions, val_set, bootstrap=_RESAMPLES, brief=True
+                ).figures
+                selection, calibration = evaluation.fitted_selection(
+                    detector.settings.selection, predictions, val_set
+                )
+                detector.settings = replace(detector.settings, selection=selection)
+        summary = summarise(learner, fitted, measured, calibration, clock.seconds)
+        detector.settings = replace(detector.settings, training=for_header(summary))
+        detector.save(run / "best.safetensors")
+        (run / "summary.json").write_text(json.dumps(summary, indent=2))
+        write_card(run, summary, learner.settings, detector.settings.selection)
+        loggers.final(learner.settings.flat(), measured)
     return Trained(detector, run, summary)
 
 
@@ -220,12 +196,6 @@ def _network(
     head_settings = head_type.fitted_settings(settings.head_settings, boxes)
     spec = feature_spec(backbone, settings.size)
     return backbone, create_head(settings.head, spec, len(train_set.classes), head_settings)
-
-
-def _phase_summary(settings: FitSettings, result: FitResult | None) -> dict[str, Any] | None:
-    if result is None:
-        return None
-    return {**asdict(settings), "epochs_run": result.epochs, "best_epoch": result.best_epoch}
 
 
 def resumed_settings(out: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,28 +265,9 @@ def prepare_run(
                 f"{run} already holds a run: go on with --resume, replace it with --overwrite, or "
                 "name another folder with --out"
             )
-        for mark in (*marks, run / "best.ckpt", run / "metrics.csv"):
+        for mark in (*marks, run / "best.ckpt", run / "metrics.csv", run / CARD, run / RUNS):
             mark.unlink(missing_ok=True)
-        for folder in (run / "events", run / THAW):
+        for folder in (*logged_folders(run), run / THAW):
             shutil.rmtree(folder, ignore_errors=True)
     run.mkdir(parents=True, exist_ok=True)
     return run
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions and machine, for the summary of a run."""
-    import openvino
-    import timm
-    import torchvision
-
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": device,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "openvino": openvino.__version__,
-    }

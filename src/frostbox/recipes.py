@@ -38,6 +38,7 @@ _SAMPLED, _WARM = 48, 8  # images that are measured, and those before them
 _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements
+_FIGURES = 0.0015  # seconds to score an image, with intervals
 _SELECTION = 0.012  # seconds to select and score the boxes of an image
 _VALIDATIONS = 1 + VALIDATIONS  # in both phases, each a forward pass
 _SMALL = 1000  # images, up to which a data set is small
@@ -224,7 +225,8 @@ def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
         learner.predict(detector, limit=_WARM)
         started = clock.elapsed()
         learner.predict(detector, limit=count)
-        reserve += (clock.elapsed() - started) / count * len(learner.caches[1])
+        predicting = (clock.elapsed() - started) / count
+        reserve += (predicting + _FIGURES) * len(learner.caches[1])
     head.train()
     return replace(learner, schedule=Schedule(budget, clock, reserve, share))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from frostbox.card import CARD
 from frostbox.units import seconds_text, size_text
 
 if TYPE_CHECKING:
@@ -202,10 +203,11 @@ def _print_suite(console: Console, result: Mapping[str, Any]) -> None:
     costs = ", ".join(
         f"{kind} {percent(e['ap_cost'])} ({e['count']})" for kind, e in result["errors"].items()
     )
-    console.print(
-        f"AP50 that each kind of error costs (how often, from score "
-        f"{result['operating_point']:.2f} on): {costs}"
-    )
+    if costs:
+        console.print(
+            f"AP50 that each kind of error costs (how often, from score "
+            f"{result['operating_point']:.2f} on): {costs}"
+        )
     ece = result["ece"]
     if ece is not None:
         floor = result["calibration"]["score_floor"]
@@ -306,6 +308,7 @@ def print_trained(trained: Trained) -> None:
     spent = ", ".join(f"{k} {seconds_text(v)}" for k, v in summary["seconds"].items())
     console.print(f"time: {spent}")
     console.print(f"detector: {trained.run / 'best.safetensors'}")
+    console.print(f"model card: {trained.run / CARD}")
 
 
 def print_predictions(found: Sequence[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from frostbox.data.views import first_views
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.features.index import DTYPES, FLOAT16
 from frostbox.heads import check_types, head_class
+from frostbox.loggers import logger_names
 from frostbox.thawing import stage_count
 from frostbox.training import FitSettings
 
@@ -43,6 +44,7 @@ class TrainSettings:
         thaw: after the head, also train the last so many stages of the backbone ("1", ...), "all"
             from the photo on, or "none". thaw_epochs, thaw_lr, thaw_epoch_images: of
             that second phase, which otherwise follows `fit`.
+        logger: where the curves go: names of loggers.LOGGERS with commas between them, or "none".
         fit: see FitSettings.
     """
 
@@ -65,6 +67,7 @@ class TrainSettings:
     thaw_epochs: int = 8
     thaw_lr: float = 2e-3
     thaw_epoch_images: int = 0
+    logger: str = "tensorboard"
     fit: FitSettings = field(default_factory=FitSettings)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,7 @@ class TrainSettings:
         if not self.thaw_lr > 0:
             raise SettingsError(f"thaw_lr is {self.thaw_lr}: it must be greater than 0")
         stage_count(self.thaw, len(head_class(self.head).strides_for(self.head_settings)))
+        logger_names(self.logger)
         head_class(self.head).Settings(**self.head_settings)  # says what is wrong before any work
 
     def thaw_fit(self) -> FitSettings:
@@ -120,6 +124,11 @@ class TrainSettings:
     def to_json(self) -> str:
         """Text for settings.json."""
         return json.dumps({"version": SETTINGS_VERSION, **asdict(self)}, indent=2)
+
+    def flat(self) -> dict[str, Any]:
+        """By flat names, as `create` takes them, in the types of JSON."""
+        known: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {**known.pop("fit"), **known}
 
     @classmethod
     def read(cls, path: Path) -> dict[str, Any]:

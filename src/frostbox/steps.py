@@ -58,7 +58,7 @@ class HeadModule(pl.LightningModule):
         self.head, self.settings, self.steps, self.bf16 = head, settings, steps, bf16
         self.stages = stages
         self._sums: dict[str, list[Tensor]] = {}
-        self._learned: list[tuple[int, Tensor]] = []
+        self._steps: dict[str, list[tuple[Tensor, int]]] = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed by step, so that a resumed run draws the dropout of an uninterrupted one."""
@@ -79,30 +79,27 @@ class HeadModule(pl.LightningModule):
         losses, raw, encoded = self._losses(batch)
         total = torch.stack(list(losses.values())).sum()
         size = len(next(iter(encoded.values())))
-        self._learned.append((size, torch.stack([total, *losses.values()]).detach()))
+        values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
+        for name, value in values.items():
+            self._steps.setdefault(name, []).append((value.detach(), size))
+        if not index % _FIGURES_EVERY:
+            with torch.no_grad():
+                for name, figures in self.head.metrics(raw, encoded).items():
+                    if len(figures) and name not in losses:
+                        step = (figures.mean(), len(figures))
+                        self._steps.setdefault(f"train_{name}", []).append(step)
         if self.trainer.is_last_batch:
-            self._log_learned(["loss", *losses])
-        if index % _FIGURES_EVERY:
-            return total
-        with torch.no_grad():
-            for name, figures in self.head.metrics(raw, encoded).items():
-                if len(figures) and name not in losses:
-                    self.log(
-                        f"train_{name}", figures.mean(), on_step=False, on_epoch=True,
-                        batch_size=len(figures),
-                    )  # fmt: skip
+            self._log_epoch()
         return total
 
-    def _log_learned(self, names: Sequence[str]) -> None:
-        """Means over the images of the epoch. Lightning's own would cost 4 ms a step."""
-        sizes, values = zip(*self._learned, strict=True)
-        weights = values[0].new_tensor(sizes) / sum(sizes)
-        means = weights @ torch.stack(values)
-        self.log_dict(
-            {f"train_{name}": mean for name, mean in zip(names, means, strict=True)},
-            on_step=False, on_epoch=True, batch_size=1,
-        )  # fmt: skip
-        self._learned.clear()
+    def _log_epoch(self) -> None:
+        """Log the means over the steps of an epoch: `self.log` in each took 1 to 2 ms of it."""
+        for name, entries in self._steps.items():
+            values = torch.stack([value for value, _ in entries]).cpu().double()
+            weights = values.new_tensor([weight for _, weight in entries])
+            mean = (values * weights).sum() / weights.sum()
+            self.log(name, mean.float(), on_step=False, on_epoch=True, batch_size=1)
+        self._steps.clear()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Collect losses (weighed by images) and the head's metrics (by counted things)."""

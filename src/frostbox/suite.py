@@ -54,7 +54,12 @@ class Measured:
 
 
 def measure(
-    predictions: Predictions, dataset: DetectionSet, *, bootstrap: int = 1000, seed: int = 0
+    predictions: Predictions,
+    dataset: DetectionSet,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    brief: bool = False,
 ) -> Measured:
     """Every figure of these predictions on their images.
 
@@ -69,6 +74,7 @@ def measure(
     Args:
         bootstrap: resamples of the images for the intervals; 0 for none.
         seed: of the resampling.
+        brief: without `errors` and `suspected_labels`, which take the longest; both are empty.
     """
     classes = len(dataset.classes)
     images = predictions.images
@@ -82,7 +88,7 @@ def measure(
         **{f"coco_{name}": summary[name] for name in ("ap", "ap50", "ap75")},
         "coco": {k: v for k, v in summary.items() if k != "images"},
         "operating_point": threshold,
-        "errors": _errors(detections, truth, classes, threshold),
+        "errors": {} if brief else _errors(detections, truth, classes, threshold),
         **_calibration(detections, truth, classes),
         "best_f1_per_class": {
             name: None if c.best_f1 is None else asdict(c.best_f1)
@@ -90,7 +96,7 @@ def measure(
         },
         "ap50_by_size": ap50_by_size(detections, truth, classes),
         "ap50_by_objects": _by_objects(detections, truth, classes, len(images)),
-        "suspected_labels": _suspected_labels(coco, predictions, dataset),
+        "suspected_labels": [] if brief else _suspected_labels(coco, predictions, dataset),
         "intervals": None,
     }
     if bootstrap:

@@ -1,7 +1,7 @@
 """Fit a head on cached features: the Lightning module, the data order and the Trainer's set-up.
 
 It knows heads and caches and nothing of files of annotations or of the command line. A run leaves
-`last.ckpt` (to resume), `best.ckpt`, `metrics.csv` and TensorBoard events in its folder.
+`last.ckpt` (to resume), `best.ckpt` and `metrics.csv` in its folder, and what its loggers write.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -201,6 +201,7 @@ def fit(
     stages: Stages | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> FitResult:
     """Train the head in place; it ends with the weights of the lowest validation loss.
 
@@ -209,8 +210,9 @@ def fit(
     Args:
         head: its weights at the time of the call are the start.
         stages: of the backbone, to be trained with the head; their weights change in place.
-        run: folder for last.ckpt, best.ckpt, metrics.csv and events; it must exist.
+        run: folder for last.ckpt, best.ckpt and metrics.csv; it must exist.
         resume: go on from run/last.ckpt, to the same result as without the interruption.
+        loggers: of Lightning, that get the figures of every epoch.
 
     Raises:
         SettingsError: no image with a target, or nothing to resume from.
@@ -270,7 +272,7 @@ def fit(
         devices=1,
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip or None,
-        logger=TensorBoardLogger(run, name="", version="events"),
+        logger=list(loggers),
         callbacks=callbacks,
         enable_progress_bar=False,
         enable_model_summary=False,
