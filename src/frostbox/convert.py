@@ -93,6 +93,18 @@ def convert(
     check_new_folder(out, Path(data) if given else source.root, "as the second argument")
     names = _wanted(source, splits, to)
     sets = {name: load(source, name, classes, rename) for name in names}
+    return write_sets(sets, out, to, copy=copy, progress=progress)
+
+
+def write_sets(
+    sets: Mapping[str, DetectionSet],
+    out: Path,
+    to: str,
+    *,
+    copy: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Write splits, by name, as one data set in a format; `out`, `to`, `copy` as of `convert`."""
     labels = tuple(dict.fromkeys(name for one in sets.values() for name in one.classes))
     sets = {name: _with_classes(one, labels) for name, one in sets.items()}
     writer = _Writer(to, out, copy, Converted(out), progress or Progress())
