@@ -9,8 +9,6 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.shapes import COLOURS
-
 
 def write_film(
     path: Path,
@@ -39,26 +37,15 @@ def write_film(
     return path
 
 
-def moving_shapes(count: int, size: int = 160) -> list[np.ndarray]:
-    """A red and a green rectangle that pass each other on grey, one to the right, one to the left.
-
-    As the shapes of tests/shapes.py look at the network's size of 160 pixels.
-    """
-    rng = np.random.default_rng(0)
-    ground = np.repeat(np.repeat(rng.integers(100, 150, (64, 64, 3), dtype=np.uint8), 3, 0), 3, 1)
-    pictures = []
-    for k in range(count):
-        picture = ground[:size, :size].copy()
-        x = 5 + 2 * k
-        picture[10:65, x : x + 55] = COLOURS["red"]
-        picture[90:150, size - x - 60 : size - x] = COLOURS["green"]
-        pictures.append(picture)
-    return pictures
-
-
 def grey(count: int, size: tuple[int, int] = (64, 48)) -> list[np.ndarray]:
     """Grey pictures (width, height), each a little brighter than the one before."""
     return [np.full((size[1], size[0], 3), 20 + 5 * k, dtype=np.uint8) for k in range(count)]
+
+
+def noise(count: int) -> list[np.ndarray]:
+    """Pictures of 64 x 48 of which each takes as many bytes as the others."""
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 255, (count, 48, 64, 3), dtype=np.uint8))
 
 
 def read_film(path: Path) -> tuple[list[np.ndarray], list[float], Fraction]:

@@ -13,7 +13,7 @@ import pytest
 from frostbox import video
 from frostbox.errors import DataError, NotFoundError
 from frostbox.video import Frames, VideoWriter, stopped_by_interrupt
-from tests.films import grey, read_film, write_film
+from tests.films import grey, noise, read_film, write_film
 
 
 def copied(frames: Frames, target) -> list[float]:
@@ -80,8 +80,7 @@ def test_frames_of_a_phone_are_turned_upright(tmp_path):
 
 
 def test_a_video_that_is_cut_off_ends_and_says_so(tmp_path):
-    source = write_film(tmp_path / "a.mp4", [np.random.default_rng(k).integers(
-        0, 255, (48, 64, 3), dtype=np.uint8) for k in range(40)])  # fmt: skip
+    source = write_film(tmp_path / "a.mp4", noise(40))
     content = source.read_bytes()
     source.write_bytes(content[: len(content) // 2])
     frames = Frames(source, "a")
