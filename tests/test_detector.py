@@ -258,7 +258,8 @@ def test_detections_to_other_forms(picture):
         "box": [10.0, 20.0, 30.0, 60.0], "score": 0.25, "label": 2, "name": "blue",
     }  # fmt: skip
     assert found.to_coco(17)[1] == {
-        "image_id": 17, "category_id": 3, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.25,
+        "image_id": 17, "category_id": 3, "category_name": "blue",
+        "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.25,
     }  # fmt: skip
     assert len(found.above(0.5)) == 1
     other = found.to_supervision()

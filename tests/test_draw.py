@@ -10,8 +10,9 @@ from PIL import Image
 
 from frostbox.data.explore import explore
 from frostbox.data.voc import CLASSES, read_voc
-from frostbox.draw import annotated_samples, class_colour, contact_sheet, draw_boxes, explore_plots
+from frostbox.draw import annotated_samples, class_colour, contact_sheet, draw_boxes
 from frostbox.errors import DataError
+from frostbox.plots import explore_plots
 from tests.conftest import TinyVoc
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from frostbox import cli_cache, cli_hub, cli_serve, cli_train
+from frostbox import cli_cache, cli_hub, cli_predict, cli_serve, cli_train
 from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_renames, parse_size
 from frostbox.cli_shared import (
@@ -38,7 +38,6 @@ from frostbox.cli_shared import (
     Split,
     Strict,
     Suppression,
-    Threshold,
     Weights,
     say,
     write_json,
@@ -283,45 +282,7 @@ def compare(
     write_json(result, json_file)
 
 
-@app.command()
-def predict(
-    model: Annotated[
-        Path, typer.Argument(help="best.safetensors, folder of a run, or hf://USER/REPO.")
-    ],
-    images: Annotated[list[str], typer.Argument(help="Photos, folders, or glob patterns.")],
-    threshold: Threshold = None,
-    nms: Nms = None,
-    suppression: Suppression = None,
-    flip: Flip = False,
-    score: Score = None,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Scores as probabilities, by val's temperature.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for annotated pictures.")] = None,
-    json_file: Json = None,
-    engine: Engine = "auto",
-    precision: Precision = "32",
-    device: Device = "auto",
-    strict: Strict = False,
-) -> None:
-    """Find objects in photos; write annotated pictures and, with --json, the boxes."""
-    from frostbox import reporting
-    from frostbox.inference import predict as predict_images
-
-    if out is None and json_file is None:
-        out = Path("predictions")
-    found = predict_images(
-        model, images, threshold=threshold, nms=parse_nms(nms, suppression, flip), score=score,
-        out=out, calibrated=calibrated, engine=engine, precision=precision, device=device,
-        strict=strict,
-    )  # fmt: skip
-    if json_file != "-":
-        reporting.print_predictions(found)
-    if out is not None:
-        say(f"annotated pictures in {out}")
-    write_json(found, json_file)
-
-
+app.command()(cli_predict.predict)
 app.command()(cli_serve.serve)
 app.command()(cli_hub.push)
 app.command()(cli_hub.pull)

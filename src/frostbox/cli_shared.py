@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from types import TracebackType
+from typing import IO, Annotated, Any, Self
 
 import typer
 
@@ -106,3 +109,51 @@ def write_json(value: Any, target: str | None) -> None:
     elif target is not None:
         Path(target).write_text(json.dumps(value, indent=2) + "\n")
         say(f"written {target}")
+
+
+class JsonList:
+    """A JSON list that is written entry by entry, a line each; a context manager.
+
+    Whatever ends it, what was added is a whole list; after an error, nothing is no list. `target`
+    is a file, "-" for stdout, or None.
+    """
+
+    def __init__(self, target: str | None) -> None:
+        # The stream of now: a progress bar puts another one into sys.stdout.
+        self._target, self._stdout = target, sys.stdout
+        self._file: IO[str] | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, entry: Any) -> None:
+        """Write one more entry."""
+        if self._target is None:
+            return
+        # The comma stands in front, so that who reads along has whole lines.
+        before = "," if self._file is not None else "[\n"
+        self._open().write(f"{before}{json.dumps(entry)}\n")
+        if self._target == "-":
+            self._stdout.flush()  # who reads a camera's frames waits for them
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._target is None or (self._file is None and kind is not None):
+            return
+        end = "]\n" if self._file is not None else "[]\n"
+        self._open().write(end)
+        if self._target != "-":
+            self._stack.close()
+            say(f"written {self._target}")
+
+    def _open(self) -> IO[str]:
+        if self._file is None:
+            path = Path(self._target or "-")
+            on_stdout = self._target == "-"
+            self._file = self._stdout if on_stdout else self._stack.enter_context(path.open("w"))
+        return self._file

@@ -107,6 +107,18 @@ def convert(
     sets = {n: choose(_with_classes(one, labels), classes, rename) for n, one in sets.items()}
     for one in sets.values():
         report_missing(one, require=False)
+    return write_sets(sets, out, to, copy=copy, progress=progress)
+
+
+def write_sets(
+    sets: Mapping[str, DetectionSet],
+    out: Path,
+    to: str,
+    *,
+    copy: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Write splits, by name, as one data set in a format; `out`, `to`, `copy` as of `convert`."""
     writer = _Writer(to, out, copy, Converted(out), progress or Progress())
     writer.write(sets)
     return writer.done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class Detections:
         labels: (N,) int64, indices into `class_names`.
         class_names: names of all classes that the detector knows.
         image_size: (width, height) of the original image in pixels.
+        tracks: (N,) int64, the number of each object in a video, -1 where it has none (yet); None
+            for pictures.
     """
 
     boxes: NDArray[np.float32]
@@ -30,6 +32,7 @@ class Detections:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
+    tracks: NDArray[np.int64] | None = None
 
     @classmethod
     def create(
@@ -64,18 +67,21 @@ class Detections:
 
     def above(self, threshold: float) -> Detections:
         """The detections whose score is at least `threshold`."""
-        keep = self.scores >= threshold
-        return Detections(
-            self.boxes[keep],
-            self.scores[keep],
-            self.labels[keep],
-            self.class_names,
-            self.image_size,
+        return self.subset(self.scores >= threshold)
+
+    def subset(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+        """The detections that a mask (N,) or indices name, in that order."""
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            scores=self.scores[rows],
+            labels=self.labels[rows],
+            tracks=None if self.tracks is None else self.tracks[rows],
         )
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One `{box, score, label, name}` a detection, ready for JSON."""
-        return [
+        """One `{box, score, label, name}` a detection, ready for JSON; of a video with `track`."""
+        found: list[dict[str, Any]] = [
             {
                 "box": [round(float(v), 2) for v in box],
                 "score": round(float(score), 5),
@@ -84,13 +90,20 @@ class Detections:
             }
             for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True)
         ]
+        for entry, track in zip(found, () if self.tracks is None else self.tracks, strict=False):
+            entry["track"] = int(track) if track >= 0 else None
+        return found
 
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """COCO results: `bbox` is (x, y, width, height); `category_id` counts from 1."""
+        """COCO results: `bbox` is (x, y, width, height); `category_id` counts from 1.
+
+        With `category_name`, as `predictions.write_predictions` and `read_predictions` have it.
+        """
         return [
             {
                 "image_id": image_id,
                 "category_id": int(label) + 1,
+                "category_name": self.class_names[label],
                 "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)],
                 "score": float(score),
             }
@@ -100,18 +113,26 @@ class Detections:
         ]
 
     def to_supervision(self) -> supervision.Detections:
-        """The same as supervision's Detections, with `data["class_name"]` filled."""
+        """The same as supervision's Detections, with `data["class_name"]` and tracks filled."""
         import supervision as sv
 
         return sv.Detections(
             xyxy=self.boxes.astype(np.float32),
             confidence=self.scores.astype(np.float32),
             class_id=self.labels.astype(int),
+            tracker_id=None if self.tracks is None else self.tracks.astype(int),
             data={"class_name": np.array(self.names)},
         )
 
-    def draw(self, image: Image.Image) -> Image.Image:
-        """A copy of `image` with boxes, names and scores on it."""
+    def draw(self, image: Image.Image, *, smooth: bool = True) -> Image.Image:
+        """A copy of `image` with boxes, names and scores on it; `smooth` as of draw.draw_boxes."""
         from frostbox.draw import draw_boxes
 
-        return draw_boxes(image, self.boxes, self.names, [float(s) for s in self.scores])
+        return draw_boxes(
+            image,
+            self.boxes,
+            self.names,
+            [float(s) for s in self.scores],
+            tracks=None if self.tracks is None else self.tracks.tolist(),
+            smooth=smooth,
+        )

@@ -1,4 +1,4 @@
-"""What `evaluate`, `compare` and `predict` do from end to end, with a finished detector."""
+"""What `evaluate` and `compare` do from end to end, with a finished detector."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from rich.console import Console
 
 from frostbox import evaluation
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.formats import load
-from frostbox.data.photos import check_photo_sizes, read_image
+from frostbox.data.photos import check_photo_sizes
 from frostbox.detector import Detector
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.evaluation import Predictions
-from frostbox.inputs import check_not_folders, check_targets, find_images, unique_names
+from frostbox.inputs import check_not_folders
 from frostbox.predictions import read_predictions, write_predictions
 from frostbox.progress import Progress
 from frostbox.suite import compare as paired
@@ -242,66 +241,3 @@ def _restricted(predictions: Predictions, ids: Container[str]) -> Predictions:
     kept = [k for k, image in enumerate(predictions.images) if image.image_id in ids]
     images = tuple(predictions.images[k] for k in kept)
     return replace(predictions, images=images, found=[predictions.found[k] for k in kept])
-
-
-def predict(
-    model: str | Path,
-    images: Sequence[str | Path],
-    *,
-    threshold: float | None = None,
-    nms: Mapping[str, Any] | None = None,
-    score: str | None = None,
-    calibrated: bool = False,
-    out: str | Path | None = None,
-    engine: str = AUTO,
-    precision: str = FLOAT32,
-    device: str = "auto",
-    strict: bool = False,
-    console: Console | None = None,
-) -> list[dict[str, Any]]:
-    """Detect in files, folders and glob patterns; annotated pictures go to `out`.
-
-    A photo that cannot be decoded is named and left out, unless `strict`, or it is the only one.
-
-    Args:
-        threshold: lowest score; None for the detector's own, a class's of the best F1 on val.
-        calibrated: divide the scores' logits by the temperature that was fitted on val.
-        engine, precision: as in `Detector.prepare`; with neither the detector chooses itself.
-
-    Returns:
-        One `{image, width, height, detections}` a picture.
-
-    Raises:
-        SettingsError: an annotated picture would overwrite one of the inputs.
-    """
-    detector = Detector.load(model, resolve_device(device))
-    detector.configured(score, threshold=threshold, calibrated=calibrated, **(nms or {}))
-    paths = find_images(images)
-    names = dict(zip(paths, unique_names(paths), strict=True))
-    if (engine, precision) != (AUTO, FLOAT32):
-        detector.prepare(engine, precision=precision, latency=len(paths) == 1)
-    if out is not None:
-        check_targets(paths, [Path(out) / name for name in names.values()])
-    progress = Progress(console or Console(stderr=True))
-    progress.start("predicting", len(paths), "images")
-    found = []
-    skip = not strict and len(paths) > 1
-    for row, detections in detector.predict_stream(paths, skip=skip):
-        path = paths[row]
-        if out is not None:
-            target = Path(out) / names[path]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
-            detections.draw(picture).save(target, quality=92)
-        width, height = detections.image_size
-        found.append(
-            {
-                "image": str(path),
-                "width": width,
-                "height": height,
-                "detections": detections.to_dicts(),
-            }
-        )
-        progress.update(row + 1)
-    progress.stop()
-    return found

@@ -38,11 +38,12 @@ class Progress:
         self.console = console or Console(stderr=True)
         self._bar: RichProgress | None = None
         self._label, self._unit = "", ""
-        self._total = self._done = self._first = 0
+        self._total: int | None = 0
+        self._done = self._first = 0
         self._started = self._logged = 0.0
 
-    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
-        """Begin a task of `total` units, `done` of which lie behind."""
+    def start(self, label: str, total: int | None, unit: str, done: int = 0) -> None:
+        """Begin a task of `total` units (None: nobody knows), `done` of which lie behind."""
         self.stop()
         self._label, self._total, self._unit, self._first = label, total, unit, done
         self._done = done
@@ -76,10 +77,12 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=done, rate=shown, note=note)
         elif now - self._logged >= self.LOG_INTERVAL:
             self._logged = now
-            left = (self._total - done) / rate if rate else 0.0
+            of = left = ""
+            if self._total is not None:
+                seconds = max(0, self._total - done) / rate if rate else 0.0
+                of, left = f"/{self._total}", f", {seconds_text(seconds)} left"
             print(
-                f"{self._label}: {done}/{self._total}, {shown}, {seconds_text(left)} left"
-                + (f", {note}" if note else ""),
+                f"{self._label}: {done}{of}, {shown}{left}" + (f", {note}" if note else ""),
                 file=sys.stderr,
             )
 

@@ -81,7 +81,8 @@ def print_explore(dataset: DetectionSet, numbers: Statistics) -> None:
 
 def write_explore(dataset: DetectionSet, numbers: Statistics, out: Path) -> list[Path]:
     """The plots, and a sheet of annotated samples where there are photos."""
-    from frostbox.draw import annotated_samples, explore_plots
+    from frostbox.draw import annotated_samples
+    from frostbox.plots import explore_plots
 
     written = explore_plots(numbers, out)
     if dataset.photos:
@@ -311,14 +312,10 @@ def print_trained(trained: Trained) -> None:
     console.print(f"model card: {trained.run / CARD}")
 
 
-def print_predictions(found: Sequence[Mapping[str, Any]]) -> None:
-    """One line a picture."""
-    console = stdout()
-    for entry in found:
-        names = ", ".join(f"{d['name']} {d['score']:.2f}" for d in entry["detections"])
-        console.print(
-            f"{entry['image']}: {names or 'nothing found'}", highlight=False, soft_wrap=True
-        )
+def prediction_line(entry: Mapping[str, Any]) -> str:
+    """What was found in a picture, as one line."""
+    names = ", ".join(f"{d['name']} {d['score']:.2f}" for d in entry["detections"])
+    return f"{entry['image']}: {names or 'nothing found'}"
 
 
 def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:

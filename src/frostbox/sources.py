@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -19,12 +19,13 @@ from torch import Tensor
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.photos import read_enough, rgb_array
 from frostbox.errors import DataError, NotFoundError, SettingsError
+from frostbox.fetch import Remote
 from frostbox.threads import helping_threads
 
 _LOG = logging.getLogger("frostbox")
 _DECODERS = 4
 T = TypeVar("T")
-Source = str | Path | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
+Source = str | Path | Remote | Image.Image | NDArray[np.uint8] | Tensor | ImageAnnotation
 
 
 def pixels(
@@ -37,7 +38,8 @@ def pixels(
             pixels, see photos.read_enough.
 
     Raises:
-        NotFoundError, DataError: a path that does not exist or cannot be decoded.
+        NotFoundError, DataError: a path that does not exist or cannot be decoded, an address
+            that cannot be fetched.
         SettingsError: no picture.
     """
     if isinstance(source, ImageAnnotation):
@@ -46,6 +48,9 @@ def pixels(
         return read_enough(source.photo, source.exif, share)
     if isinstance(source, (str, Path)):
         return read_enough(source, True, share)
+    if isinstance(source, Remote):
+        with source.file() as path:
+            return read_enough(path, True, share)
     picture = _given(source)
     return picture, (int(picture.shape[2]), int(picture.shape[1]))
 
@@ -60,6 +65,8 @@ def _given(source: Image.Image | NDArray[np.uint8] | Tensor) -> Tensor:
                 f"an array of {source.dtype} {source.shape} is no image: "
                 "give uint8 of shape (height, width, 3), RGB"
             )
+        if source.ndim == 3 and source.shape[2] == 3 and source.flags.writeable:
+            return torch.from_numpy(np.ascontiguousarray(source)).permute(2, 0, 1)
         return torch.from_numpy(np.array(Image.fromarray(source).convert("RGB"))).permute(2, 0, 1)
     if isinstance(source, Tensor) and source.ndim == 3 and source.shape[0] == 3:
         if source.dtype == torch.uint8:
@@ -74,7 +81,7 @@ def _given(source: Image.Image | NDArray[np.uint8] | Tensor) -> Tensor:
 
 
 def read_ahead(
-    sources: Sequence[Source], prepare: Callable[[Source], T], batch: int, *, skip: bool
+    sources: Iterable[Source], prepare: Callable[[Source], T], batch: int, *, skip: bool
 ) -> Iterator[tuple[list[int], list[T]]]:
     """Batches of prepared pictures, in order; decoded in threads, ahead of use.
 
@@ -116,7 +123,7 @@ def read_ahead(
             raise first_broken
 
 
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
+def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The items; a thread has the next one made while the caller is busy with one."""
     over = object()
     with ThreadPoolExecutor(1, "ahead") as pool:
