@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from frostbox import cli_cache, cli_train
+from frostbox import cli_cache, cli_export, cli_train
 from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_renames, parse_size
 from frostbox.cli_shared import (
@@ -318,6 +318,9 @@ def predict(
     if out is not None:
         say(f"annotated pictures in {out}")
     write_json(found, json_file)
+
+
+app.command()(cli_export.export)
 
 
 def main() -> None:

@@ -33,3 +33,7 @@ class BackboneError(FrostboxError, ValueError):
 
 class SettingsError(FrostboxError, ValueError):
     """A setting outside its range, or settings that exclude each other."""
+
+
+class ExportError(FrostboxError):
+    """An exported file that does not find what PyTorch finds."""
