@@ -70,7 +70,7 @@ def resizers(request):
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(width=sides, height=sides, count=st.integers(1, 3), seed=st.integers(0, 99))
 def test_pictures_of_any_size_are_resized_as_frostbox_does(resizers, width, height, count, seed):
     mode, ways = resizers
@@ -84,8 +84,9 @@ def test_pictures_of_any_size_are_resized_as_frostbox_does(resizers, width, heig
         pixels, frame = way(images)
         assert frame == pytest.approx([*g.scale, *g.offset, width, height]), name
         off = np.abs(pixels - wanted)
-        assert off.max() <= 1, name  # a grey level, by rounding
-        assert (off > 0).mean() < 0.25, name  # far less but for pictures of a few pixels
+        # Grey levels, by rounding.
+        assert off.max() <= (2 if name == "openvino" else 1), name
+        assert (off > 0).mean() < (0.25 if name == "openvino" else 0.001), name
 
 
 def test_a_half_is_rounded_to_even_as_python_does(resizers):
@@ -124,7 +125,7 @@ def selectors(request):
     plan = replace(plan, candidates=3 * DENSE, detections=count)
     model = onnx_file.dense_part(plan)
     by_onnx = session(model)
-    read = openvino.Core().read_model(model.SerializeToString())
+    read = openvino_file.after(plan)
     by_openvino = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     program = Program(detector, plan, flip=False)
     x, y = _Axis("shrink", *SIZE, *SIZE), _Axis("shrink", *SIZE[::-1], *SIZE[::-1])
@@ -142,7 +143,7 @@ def selectors(request):
     }
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 3), coarse=st.booleans())
 def test_detections_are_chosen_as_the_selection_does(selectors, seed, count, coarse):
     selection, ways = selectors
@@ -161,7 +162,7 @@ def test_detections_are_chosen_as_the_selection_does(selectors, seed, count, coa
             n = int(found[3][k])
             assert n == len(kept), name
             assert np.array_equal(found[2][k, :n], label), name
-            assert found[1][k, :n] == pytest.approx(score.numpy(), abs=1e-6), name
+            assert found[1][k, :n] == pytest.approx(score.numpy(), abs=1e-4), name
             pixels = kept.numpy() * np.float32(SIZE * 2)
             assert found[0][k, :n] == pytest.approx(pixels, abs=1e-3), name
             assert (found[2][k, n:] == -1).all(), name

@@ -8,6 +8,7 @@ computed in the graph from the height and width at hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ OPSET = 18
 PICTURES, FRAME = "pictures", "frame"
 """Between the parts: what the net sees, float32 (B, 3, h, w) of whole numbers from 0 to 255, and
 float32 (sx, sy, ox, oy, W, H): scale, offset, and the size of the images."""
+LARGEST, MOST_BITS = 2**15 - 0.5, 22
+"""Of a weight of the resize in 16 bits, see `_normalised`."""
 DENSE = ("dense_boxes", "dense_scores")
 
 
@@ -35,12 +38,12 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def const(self, value: ArrayLike) -> str:
-        """The name of a new constant."""
+    def const(self, value: ArrayLike, *, double: bool = False) -> str:
+        """The name of a new constant; floats are float32 unless `double`."""
         from onnx import numpy_helper
 
         array = np.asarray(value)
-        if array.dtype == np.float64:
+        if array.dtype == np.float64 and not double:
             array = array.astype(np.float32)
         name = f"{self.part}/constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(array, name))
@@ -64,6 +67,12 @@ class Graph:
     def floats(self, value: str) -> str:
         """A value as float32."""
         return str(self.Cast(value, to=1))
+
+    def doubles(self, value: str | ArrayLike) -> str:
+        """A value, or a new constant, as float64."""
+        if isinstance(value, str):
+            return str(self.Cast(value, to=11))
+        return self.const(np.asarray(value, dtype=np.float64), double=True)
 
     def ints(self, value: str) -> str:
         """A value as int64."""
@@ -95,7 +104,8 @@ class _Axis:
         length: of the image in pixels, int64; side: of the input.
         inner: what the length becomes, int64; offset: where that starts, int64.
         scale: inner / length, float32.
-        step: pixels of the image for one of the input; reach: of the filter, to either side.
+        step: pixels of the image for one of the input; reach: of the filter, to either side. Both
+            float64: the last of the 16 bits of a weight depends on them.
     """
 
     def __init__(
@@ -117,14 +127,14 @@ class _Axis:
             self.inner = g.Max(g.Min(even, [side]), [1])
             self.offset = g.Div(g.Sub([side], self.inner), [2])
         self.scale = g.Div(g.floats(self.inner), g.floats(length))
-        self.step = g.Div(g.floats(length), g.floats(self.inner))
-        self.reach = g.Max(self.step, [1.0])
+        self.step = g.Div(g.doubles(length), g.doubles(self.inner))
+        self.reach = g.Max(self.step, g.doubles([1]))
 
     def centres(self) -> str:
         """(side,): where the pixels of the input lie, in pixels of the image."""
         g = self.g
-        pixels = np.arange(self.side) + 0.5
-        return str(g.Mul(g.Sub(pixels, g.floats(self.offset)), self.step))
+        pixels = g.doubles(np.arange(self.side) + 0.5)
+        return str(g.Mul(g.Sub(pixels, g.doubles(self.offset)), self.step))
 
     def weights(self, centres: str, pixels: str) -> str:
         """Of pixels of the image, by their numbers: a triangle around each centre, not normalised.
@@ -132,8 +142,8 @@ class _Axis:
         The two broadcast against each other.
         """
         g = self.g
-        away = g.Abs(g.Sub(g.Add(pixels, 0.5), centres))
-        return str(g.Max(g.Sub(1.0, g.Div(away, self.reach)), 0.0))
+        away = g.Abs(g.Sub(g.Add(pixels, g.doubles(0.5)), centres))
+        return str(g.Max(g.Sub(g.doubles(1), g.Div(away, self.reach)), g.doubles(0)))
 
     def shown(self) -> str:
         """(side,): whether pixels of the input show the image."""
@@ -160,15 +170,16 @@ def _horizontal(g: Graph, x: _Axis) -> str:
     size = _block(x.side)
     centres = g.Reshape(x.centres(), [-1, size])
     first = g.Floor(g.Sub(g.Slice(centres, [0], [1], [1]), x.reach))
-    wide = g.Ceil(g.Add(g.Mul(x.step, [size - 1.0]), g.Mul(x.reach, [2.0])))
+    wide = g.Ceil(g.Add(g.Mul(x.step, g.doubles([size - 1])), g.Mul(x.reach, g.doubles([2]))))
     count = g.Squeeze(g.Add(g.ints(wide), [2]))
-    pixels = g.Add(first, g.floats(g.Range(0, count, 1)))  # (blocks, count)
-    last = g.floats(g.Sub(x.length, [1]))
-    near = g.Min(g.Max(pixels, [0.0]), last)
-    inside = g.floats(g.Equal(near, pixels))
-    weights = x.weights(g.Unsqueeze(centres, [1]), g.Unsqueeze(pixels, [2]))
-    weights = _normalised(g, g.Mul(weights, g.Unsqueeze(inside, [2])), 1)
-    columns = g.Gather(INPUT, g.ints(near), axis=2)  # (B, H, blocks, count, 3)
+    pixels = g.Add(g.ints(first), g.Range(0, count, 1))  # (blocks, count)
+    near = g.Min(g.Max(pixels, [0]), g.Sub(x.length, [1]))
+    inside = g.doubles(g.Equal(near, pixels))
+    weights = x.weights(g.Unsqueeze(centres, [1]), g.Unsqueeze(g.doubles(pixels), [2]))
+    shown = g.Reshape(g.doubles(x.shown()), [-1, 1, size])
+    weights = g.Mul(weights, g.Mul(g.Unsqueeze(inside, [2]), shown))
+    weights = _normalised(g, weights, 1)
+    columns = g.Gather(INPUT, near, axis=2)  # (B, H, blocks, count, 3)
     columns = g.floats(g.Transpose(columns, perm=[0, 4, 2, 1, 3]))
     found = g.Transpose(_whole(g, g.MatMul(columns, weights)), perm=[0, 1, 3, 2, 4])
     return str(g.Reshape(found, [0, 0, 0, x.side]))
@@ -176,14 +187,25 @@ def _horizontal(g: Graph, x: _Axis) -> str:
 
 def _vertical(g: Graph, y: _Axis, images: str) -> str:
     """Those with the input's height too: float32 (B, 3, height, width), rounded."""
-    pixels = g.floats(g.Range(0, g.Squeeze(y.length), 1))
-    weights = y.weights(g.Unsqueeze(y.centres(), [1]), pixels)
+    pixels = g.doubles(g.Range(0, g.Squeeze(y.length), 1))
+    shown = g.Unsqueeze(g.doubles(y.shown()), [1])
+    weights = g.Mul(y.weights(g.Unsqueeze(y.centres(), [1]), pixels), shown)
     return _whole(g, g.MatMul(_normalised(g, weights, 1), images))
 
 
 def _normalised(g: Graph, weights: str, axis: int) -> str:
-    """Weights that sum to 1 along an axis; where all are 0 the picture is not shown."""
-    return str(g.Div(weights, g.Max(g.ReduceSum(weights, [axis], keepdims=1), 1e-6)))
+    """Weights that sum to 1 along an axis, as 16-bit numbers; where all are 0 nothing is shown.
+
+    PyTorch resizes uint8 with weights of 16 bits, and they decide how halves are rounded. Of so few
+    bits, sums are exact in float32.
+    """
+    total = g.Max(g.ReduceSum(weights, [axis], keepdims=1), g.doubles(1e-6))
+    shares = g.Div(weights, total)
+    room = g.Div(g.doubles(LARGEST), g.ReduceMax(shares, keepdims=0))
+    bits = g.Div(g.Log(room), g.doubles(math.log(2)))
+    unit = g.Pow(g.doubles(2), g.Min(g.Floor(bits), g.doubles(MOST_BITS)))
+    whole = g.Floor(g.Add(g.Mul(shares, unit), g.doubles(0.5)))
+    return g.floats(g.Div(whole, unit))
 
 
 def _whole(g: Graph, values: str) -> str:

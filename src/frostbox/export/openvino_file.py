@@ -34,11 +34,11 @@ def whole(plan: Plan, between: Any, known: str) -> Any:
         between: what `net` returned, or the same quantised; it stays as it is.
         known: see plan.metadata.
     """
-    from openvino import Core, Model
+    from openvino import Model
 
     images, pictures, frame = _before(plan)
     between = between.clone()
-    last = Core().read_model(onnx_file.dense_part(plan).SerializeToString())
+    last = after(plan)
     _connect(between.inputs[0], pictures)
     dense = [result.input_value(0) for result in between.get_results()]
     for name, value in zip((*DENSE, FRAME), (*dense, frame), strict=True):
@@ -48,6 +48,22 @@ def whole(plan: Plan, between: Any, known: str) -> Any:
         output.get_tensor().set_names({name})
     model.set_rt_info(known, [KEY])
     model.validate_nodes_and_infer_types()
+    return model
+
+
+def after(plan: Plan) -> Any:
+    """What comes after the net; of equal scores the first counts, as ONNX has it anyway."""
+    from openvino import Core
+    from openvino import opset13 as ops
+
+    model = Core().read_model(onnx_file.dense_part(plan).SerializeToString())
+    for op in model.get_ordered_ops():
+        if op.get_type_name() == "TopK":
+            stable = ops.topk(
+                op.input_value(0), op.input_value(1), 1, "max", "value", "i64", stable=True
+            )
+            for old, new in zip(op.outputs(), stable.outputs(), strict=True):
+                _connect(old, new)
     return model
 
 

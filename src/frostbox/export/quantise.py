@@ -7,8 +7,10 @@ hundred.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,22 +39,30 @@ def quantised(model: Any, pictures: Sequence[NDArray[np.float32]]) -> Any:
         pictures: float32 (1, 3, h, w) from 0 to 255, as the net sees them.
     """
     os.environ.setdefault("NNCF_CI", "1")  # no usage statistics over the network
-    os.environ.setdefault("TQDM_DISABLE", "1")
     import nncf
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        QuantizationParameters,
+    )
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     onnx = hasattr(model, "graph")
     name = model.graph.input[0].name if onnx else None
     data = nncf.Dataset(pictures, (lambda x: {name: x}) if onnx else None)
     nodes = _onnx_nodes(model) if onnx else _openvino_nodes(model)
-    return nncf.quantize(
-        model,
-        data,
-        subset_size=len(pictures),
-        preset=nncf.QuantizationPreset.MIXED,
-        fast_bias_correction=False,
-        ignored_scope=nncf.IgnoredScope(names=_outside(nodes), validate=False),
-    )
+    # onnxruntime has one scale for all channels of an activation.
+    whole = QuantizationParameters(per_channel=False) if onnx else None
+    advanced = AdvancedQuantizationParameters(activations_quantization_params=whole)
+    with contextlib.redirect_stdout(sys.stderr):  # progress bars
+        return nncf.quantize(
+            model,
+            data,
+            subset_size=len(pictures),
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=False,
+            advanced_parameters=advanced,
+            ignored_scope=nncf.IgnoredScope(names=_outside(nodes), validate=False),
+        )
 
 
 def _outside(nodes: Sequence[_Node]) -> list[str]:

@@ -11,6 +11,7 @@ import torchvision  # noqa: F401 (registers the NMS that the program calls)
 from torch import Tensor, nn
 
 from frostbox.detector import Detector
+from frostbox.export.onnx_parts import LARGEST, MOST_BITS
 from frostbox.export.plan import INPUT, KEY, Dense, Plan
 
 _BATCH, _SIDE = 1 << 16, 1 << 16  # at most so many images, and pixels a side
@@ -84,14 +85,18 @@ class Program(nn.Module):
             group = group * len(p.classes) + labels
         # Side by side, groups cannot overlap; in float64 that costs no digit of a box.
         apart = (boxes.double() + 2.0 * group[..., None]).flatten(0, 1)
-        rows = there.flatten().nonzero().squeeze(1)
+        # Two more that stay: a program is not traced for fewer than two rows.
+        more = torch.tensor([[-2.0, -2.0, -1.0, -1.0], [-4.0, -4.0, -3.0, -3.0]])
+        apart = torch.cat((apart, more.to(apart)))
+        present = torch.cat((there.flatten(), there.new_ones(2)))
+        rows = present.nonzero().squeeze(1)
         # By rank within the image: the best candidate of each has the highest.
         ranks = torch.arange(p.candidates, 0, -1, device=boxes.device, dtype=torch.float64)
-        rank = ranks.expand(count, -1).flatten()
+        rank = torch.cat((ranks.expand(count, -1).flatten(), ranks.new_ones(2)))
         stays = torch.ops.torchvision.nms(apart[rows], rank[rows], p.nms)
-        kept = torch.zeros_like(there.flatten())
+        kept = torch.zeros_like(present)
         kept = kept.index_put((rows[stays],), torch.ones_like(stays, dtype=torch.bool))
-        return kept.view(there.shape)
+        return kept[:-2].view(there.shape)
 
 
 class _Axis:
@@ -115,11 +120,14 @@ class _Axis:
         """(side, length): of the image's pixels for each of the input."""
         step = self.length / self.inner
         reach = torch.sym_max(step, 1.0)
-        places = torch.arange(self.side, device=like.device, dtype=torch.float32)
+        places = torch.arange(self.side, device=like.device, dtype=torch.float64)
         centres = (places + 0.5 - self.offset) * step
-        pixels = torch.arange(self.length, device=like.device, dtype=torch.float32) + 0.5
+        pixels = torch.arange(self.length, device=like.device, dtype=torch.float64) + 0.5
         weights = (1 - (pixels - centres[:, None]).abs() / reach).clamp(min=0)
-        return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+        weights = weights * self.shown(like)[:, None]
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+        unit = (LARGEST / weights.max()).log2().floor().clamp(max=MOST_BITS).exp2()
+        return ((weights * unit + 0.5).floor() / unit).float()
 
     def shown(self, like: Tensor) -> Tensor:
         """(side,): whether pixels of the input show the image."""
