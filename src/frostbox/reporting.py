@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from frostbox.data.annotations import DetectionSet
     from frostbox.data.doctor import Report as DoctorReport
     from frostbox.data.explore import Statistics
+    from frostbox.export import Result
     from frostbox.pipeline import Trained
     from frostbox.report.contract import Finding
 
@@ -316,6 +317,36 @@ def prediction_line(entry: Mapping[str, Any]) -> str:
     """What was found in a picture, as one line."""
     names = ", ".join(f"{d['name']} {d['score']:.2f}" for d in entry["detections"])
     return f"{entry['image']}: {names or 'nothing found'}"
+
+
+def print_exported(result: Result) -> None:
+    """How far an exported file is from PyTorch, and its AP where it was measured."""
+    console, d = stdout(), result.difference
+    where = "the thresholds" if result.threshold is None else f"score {result.threshold:g}"
+    console.print(
+        f"compared with PyTorch on {d.pictures} pictures, {d.detections} detections from {where} up"
+    )
+    console.print(
+        f"  boxes: at most {d.boxes_px:.3f} px apart ({100 * d.boxes_share:.3f} % of the picture)"
+        + (f"; {d.swapped} are a neighbour of nearly the same score" if d.swapped else "")
+    )
+    console.print(f"  scores: at most {d.scores:.5f} apart")
+    console.print(
+        f"  labels: {d.labels} differ; {d.missing} detections are missing, {d.extra} extra "
+        f"({d.borderline} of them at a threshold)"
+    )
+    if result.figures:
+        table = Table()
+        for name in ("", "AP50", "11-point", "COCO AP"):
+            table.add_column(name, justify="right" if name else "left")
+        own = f"{result.format}, {result.precision}"
+        for name, row in (("PyTorch, 32", "PyTorch"), (own, "file")):
+            values = result.figures[row]
+            shown = [percent(values[key]) for key in ("ap50", "ap50_11point", "coco_ap")]
+            table.add_row(name, *shown)
+        console.print(table)
+        console.print(RULE)
+        console.print(f"{result.figures['file']['images']} images")
 
 
 def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:

@@ -209,12 +209,12 @@ class AnchorsHead(Head):
             seen = self.branches[k](m)
             for layers, found in ((self.offsets, offsets), (self.class_logits, logits)):
                 cells = layers[k](seen).permute(0, 2, 3, 1)
-                found.append(cells.reshape(len(cells), -1, cells.shape[-1] // self.per_cell))
+                found.append(cells.reshape(cells.shape[0], -1, cells.shape[-1] // self.per_cell))
         shapes = [(m.shape[-2], m.shape[-1]) for m in maps]
         return {
             "offsets": torch.cat(offsets, 1),
             "logits": torch.cat(logits, 1),
-            "anchors": self._anchors(shapes).expand(len(maps[0]), -1, -1),
+            "anchors": self._anchors(shapes).expand(maps[0].shape[0], -1, -1),
         }
 
     def _anchors(self, shapes: Sequence[tuple[int, int]]) -> Tensor:

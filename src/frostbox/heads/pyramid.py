@@ -225,10 +225,10 @@ class PyramidHead(Head):
         raw = {
             "boxes": boxes,
             "logits": torch.cat(logits, 1),
-            "points": points.expand(len(distances), -1, -1),
+            "points": points.expand(distances.shape[0], -1, -1),
         }
         if self.settings.bins:
-            raw |= {"bins": distances, "cells": cells.expand(len(distances), -1, -1)}
+            raw |= {"bins": distances, "cells": cells.expand(distances.shape[0], -1, -1)}
         return raw
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
