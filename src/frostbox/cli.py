@@ -284,12 +284,10 @@ def compare(
 
 
 app.command()(cli_predict.predict)
+app.command()(cli_export.export)
 app.command()(cli_serve.serve)
 app.command()(cli_hub.push)
 app.command()(cli_hub.pull)
-
-
-app.command()(cli_export.export)
 
 
 def main() -> None:

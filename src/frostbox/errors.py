@@ -37,5 +37,7 @@ class SettingsError(FrostboxError, ValueError):
 
 class HubError(FrostboxError):
     """The Hugging Face hub cannot be reached, or does not let this be done there."""
+
+
 class ExportError(FrostboxError):
     """An exported file that does not find what PyTorch finds."""
