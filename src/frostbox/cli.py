@@ -13,8 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from frostbox import cli_cache, cli_hub, cli_predict, cli_serve, cli_train
-from frostbox import cli_cache, cli_export, cli_train
+from frostbox import cli_cache, cli_export, cli_hub, cli_predict, cli_serve, cli_train
 from frostbox._version import __version__
 from frostbox.arguments import parse_counts, parse_names, parse_nms, parse_renames, parse_size
 from frostbox.cli_shared import (

@@ -86,8 +86,7 @@ class Detector(nn.Module):
     def raw(self, maps: Sequence[Tensor]) -> Raw:
         """The head's raw outputs for the backbone's feature maps, of any float type."""
         last = [m.float().contiguous(memory_format=torch.channels_last) for m in maps]
-        found: Raw = self.head(last)
-        return found
+        return self.head(last)  # type: ignore[no-any-return]
 
     @overload
     def predict(self, images: Sequence[Source], **selection: Any) -> list[Detections]: ...

@@ -110,16 +110,14 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
             raise DataError(
                 f"{path} is empty (0 bytes); replace the photo or take it off the list."
             )
-        if not head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-            # torchvision leaves the EXIF orientation of other formats alone.
+        if not head.startswith(b"\xff\xd8\xff"):
+            # torchvision leaves the EXIF orientation of other formats alone, and its decoder of
+            # PNG (0.29) ends the process where the compressed data are damaged.
             return torch.from_numpy(_decode_with_pillow(path, exif)).permute(2, 0, 1).contiguous()
         image: Tensor = decode_image(
             read_file(os.fspath(path)), mode=ImageReadMode.RGB, apply_exif_orientation=exif
         )
-        if image.dtype == torch.uint16:
-            # 65535 / 257 = 255: the whole range is kept, and rounded rather than cut.
-            image = image.to(torch.int32).add_(128).div_(257, rounding_mode="floor")
-        return image.to(torch.uint8)
+        return image
 
 
 def read_enough(
@@ -338,7 +336,7 @@ def failure(error: Exception) -> str:
 
 
 def _decode_with_pillow(path: str | Path, exif: bool) -> np.ndarray:
-    """Decode what libjpeg and libpng do not. Returns uint8 (H, W, 3), RGB."""
+    """Decode what libjpeg does not. Returns uint8 (H, W, 3), RGB."""
     with Image.open(path) as image:
         image.load()
         turned = _upright(image, exif_orientation(image)) if exif else image

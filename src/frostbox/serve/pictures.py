@@ -6,10 +6,10 @@ import io
 import tempfile
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from frostbox.data.photos import exif_orientation, failure
+from frostbox.data.photos import failure
 from frostbox.data.transforms import Geometry
 from frostbox.detector import Detector
 from frostbox.errors import DataError
@@ -18,7 +18,6 @@ from frostbox.serve.limits import Limits, Refused, megas
 # What browsers and cameras make. Pillow reads dozens more, which nobody sends on purpose. The
 # pictures of several in one file that phones make (MPO) are JPEGs to it.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def check(body: bytes, limits: Limits) -> None:
@@ -64,8 +63,6 @@ def decode(
     """
     check(body, limits)
     try:
-        if body.startswith(_PNG):
-            return detector.to_input(_png(body))
         with tempfile.NamedTemporaryFile(dir=folder, prefix="picture-") as file:
             file.write(body)
             file.flush()
@@ -74,10 +71,3 @@ def decode(
         cause = error.__cause__ if isinstance(error, DataError) else error
         reason = failure(cause) if isinstance(cause, Exception) else "32 bits a channel"
         raise Refused(400, f"The picture cannot be decoded: {reason}.") from error
-
-
-def _png(body: bytes) -> Image.Image:
-    # torchvision 0.29 ends the whole process at a PNG whose compressed data are damaged.
-    with Image.open(io.BytesIO(body), formats=("PNG",)) as image:
-        image.load()
-        return ImageOps.exif_transpose(image) if exif_orientation(image) > 1 else image.copy()
