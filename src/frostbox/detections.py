@@ -124,8 +124,10 @@ class Detections:
             data={"class_name": np.array(self.names)},
         )
 
-    def draw(self, image: Image.Image, *, smooth: bool = True) -> Image.Image:
-        """A copy of `image` with boxes, names and scores on it; `smooth` as of draw.draw_boxes."""
+    def draw(
+        self, image: Image.Image, *, smooth: bool = True, side: int | None = None
+    ) -> Image.Image:
+        """A copy of `image` with boxes, names and scores on it; options as of draw.draw_boxes."""
         from frostbox.draw import draw_boxes
 
         return draw_boxes(
@@ -135,4 +137,5 @@ class Detections:
             [float(s) for s in self.scores],
             tracks=None if self.tracks is None else self.tracks.tolist(),
             smooth=smooth,
+            side=side,
         )

@@ -55,6 +55,7 @@ def draw_boxes(
     chips: bool = True,
     fit: tuple[int, int] | None = None,
     smooth: bool = True,
+    side: int | None = None,
 ) -> Image.Image:
     """A copy of a picture with boxes on it, each with a chip that says its name and score.
 
@@ -70,6 +71,7 @@ def draw_boxes(
         fit: (width, height); the picture is first scaled to fit there, so that lines and text
             keep their thickness on a contact sheet.
         smooth: draw twice as fine and scale down; without it in a fraction of the time, for video.
+        side: pixels by which lines and text are sized; None for the picture's shorter side.
 
     Returns:
         An RGB image.
@@ -88,7 +90,8 @@ def draw_boxes(
         corners = corners * np.tile(np.divide(picture.size, image.size), 2)
     corners = np.clip(corners, 0, np.tile(picture.size, 2))
     zoom = 2 if smooth and picture.width * picture.height <= _LARGEST_SUPERSAMPLED else 1
-    pen = _Pen(picture.size, zoom, picture if not smooth else None)
+    shorter = min(picture.size)
+    pen = _Pen(picture.size, zoom, min(side or shorter, shorter), picture if not smooth else None)
     # Large boxes first and chips last, so that nothing hides a small object or a name.
     areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     order = [int(k) for k in np.argsort(-areas, kind="stable") if areas[k] > 0]
@@ -185,6 +188,7 @@ class _Pen:
 
     size: tuple[int, int]
     zoom: int
+    side: int
     onto: Image.Image | None = None
     layer: Image.Image = field(init=False)
     taken: list[Rectangle] = field(default_factory=list)
@@ -194,8 +198,8 @@ class _Pen:
         self.layer = self.onto or Image.new("RGBA", whole)
         self.draw = ImageDraw.Draw(self.layer, "RGBA")
         # Text of 3 % of the shorter side reads well from a thumbnail to a poster.
-        self.text_size = max(11, round(0.03 * min(self.size)))
-        self.width = max(2, round(0.005 * min(self.size)))
+        self.text_size = max(11, round(0.03 * self.side))
+        self.width = max(2, round(0.005 * self.side))
 
     def outline(self, box: Rectangle, colour: Colour, dashed: bool) -> None:
         """A frame inside the box, with a rim that keeps it visible on its own colour."""

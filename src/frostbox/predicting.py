@@ -152,6 +152,11 @@ class _Work:
     def skip(self) -> bool:
         return not self.wanted.strict and len(self.inputs) > 1
 
+    @property
+    def side(self) -> int | None:
+        """By what boxes are drawn: in tiles objects are small, and so are their names."""
+        return 2 * min(self.detector.settings.size) if self.wanted.tiles else None
+
     def run(self) -> Generator[Entry, None, None]:
         """Pictures, then videos, then cameras."""
         pictures, videos = self.inputs.pictures, self.inputs.videos
@@ -192,7 +197,7 @@ class _Work:
                 if target is not None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     picture = Image.fromarray(read_image(path).permute(1, 2, 0).numpy())
-                    detections.draw(picture).save(target, quality=92)
+                    detections.draw(picture, side=self.side).save(target, quality=92)
                 entry = _entry(_name(source), detections)
                 if self.labelled is not None:
                     self.labelled.add(entry, path)
@@ -253,7 +258,9 @@ class _Work:
             found = stack.enter_context(closing(self._found(frames, tracker)))
             for frame, detections in found:
                 if film is not None:
-                    picture = detections.draw(Image.fromarray(frame.picture), smooth=False)
+                    picture = detections.draw(
+                        Image.fromarray(frame.picture), smooth=False, side=self.side
+                    )
                     film.write(np.asarray(picture), frame.seconds)
                 entry = _entry(name, detections, frame)
                 if self.labelled is not None:
