@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from frostbox.data.voc_layout import PHOTO_SUFFIXES
 from frostbox.errors import DataError, NotFoundError, SettingsError
 from frostbox.fetch import PICTURE, VIDEO, Remote
-from frostbox.inputs import find_inputs, unique_names
+from frostbox.inputs import SUFFIXES, find_images, find_inputs, unique_names
 from tests.test_fetch import picture_bytes
 
 
@@ -87,3 +88,16 @@ def test_stdin_without_a_picture_is_said(tmp_path, monkeypatch, stdin, error, me
 
 def test_equal_stems_get_numbers():
     assert unique_names(["a", "b", "a", "a"], ".jpg") == ["a.jpg", "b.jpg", "a-2.jpg", "a-3.jpg"]
+
+
+def test_a_photo_of_a_data_set_is_a_picture_to_predict():
+    assert set(PHOTO_SUFFIXES) < SUFFIXES
+
+
+def test_find_images_leaves_videos_out(tmp_path):
+    for name in ("b.jpg", "a.png", "c.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    expected = [tmp_path / "a.png", tmp_path / "b.jpg"]
+    assert find_images([tmp_path, str(tmp_path / "*.jpg")]) == expected
+    with pytest.raises(NotFoundError, match="no picture there"):
+        find_images([tmp_path / "c.mp4"])

@@ -10,7 +10,11 @@ from pathlib import Path
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.fetch import VIDEO, Remote, from_stdin, is_url, url_name
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+SUFFIXES = {
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".avif", ".heic",
+    ".heif",
+}  # fmt: skip
+"""Of pictures; those of photos in data sets among them. HEIC is refused by name, not passed over."""
 VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts",
     ".mts", ".m2ts", ".3gp", ".ogv",
@@ -60,6 +64,19 @@ def find_inputs(inputs: Sequence[str | Path], scratch: Path) -> Inputs:
         [source for source in sources if is_video(source)],
         list(cameras),
     )
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """The pictures behind files, folders (by name) and patterns, each once.
+
+    Raises:
+        NotFoundError: an input that does not exist, or holds no picture.
+    """
+    files = list(dict.fromkeys(path for entry in inputs for path in _files(str(entry))))
+    pictures = [path for path in files if not is_video(path)]
+    if not pictures:
+        raise NotFoundError(f"{', '.join(map(str, inputs))}: no picture there, give photos")
+    return pictures
 
 
 def is_video(source: Path | Remote) -> bool:

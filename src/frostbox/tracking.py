@@ -73,7 +73,8 @@ class Tracker:
         numbers = np.full(len(found), -1, dtype=np.int64)
         if len(found) or self._tracker.tracks:
             tracked = self._tracker.update(given)
-            numbers[tracked.data.get("row", np.empty(0, dtype=int))] = tracked.tracker_id
+            if tracked.tracker_id is not None:
+                numbers[tracked.data["row"]] = tracked.tracker_id
         return replace(found, tracks=numbers).subset((numbers >= 0) | (found.scores >= thresholds))
 
     @staticmethod
