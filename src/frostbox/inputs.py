@@ -14,7 +14,7 @@ SUFFIXES = {
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".avif", ".heic",
     ".heif",
 }  # fmt: skip
-"""Of pictures; those of photos in data sets among them. HEIC is refused by name, not passed over."""
+"""Of pictures, those of data sets among them. HEIC is refused by name, not passed over."""
 VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts",
     ".mts", ".m2ts", ".3gp", ".ogv",

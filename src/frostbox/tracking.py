@@ -73,7 +73,7 @@ class Tracker:
         numbers = np.full(len(found), -1, dtype=np.int64)
         if len(found) or self._tracker.tracks:
             tracked = self._tracker.update(given)
-            if tracked.tracker_id is not None:
+            if len(tracked) and tracked.tracker_id is not None:
                 numbers[tracked.data["row"]] = tracked.tracker_id
         return replace(found, tracks=numbers).subset((numbers >= 0) | (found.scores >= thresholds))
 
