@@ -162,6 +162,14 @@ def detector_at(repo: str, revision: str | None) -> Path:
     Raises:
         HubError: as `pull`; without network a file that is in the cache will do.
     """
+    import huggingface_hub
+
+    if not isinstance(
+        huggingface_hub.try_to_load_from_cache(repo, DETECTOR, revision=revision), str
+    ):
+        # Says at once that there is no network: a download would be tried for half a minute.
+        with _told(f"fetch {DETECTOR} of {repo}", repo, revision):
+            huggingface_hub.HfApi().model_info(repo, revision=revision)
     return _fetched(repo, DETECTOR, revision)
 
 

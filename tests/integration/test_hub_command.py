@@ -271,12 +271,16 @@ def test_a_card_that_the_hub_refuses(driver, trained, tmp_path):
     assert "best.safetensors does not exist" in done.err
 
 
-def test_a_hub_that_is_down_or_far_away(driver, pushed, hub, trained, tmp_path):
+def test_a_hub_that_is_down_or_far_away(driver, pushed, hub, trained, shapes_voc, tmp_path):
+    photo = shapes_voc / "VOCdevkit/VOC2012/JPEGImages/shape_000.jpg"
+    predict = ("predict", "hf://anna/shapes", photo, "--out", tmp_path / "found")
+    assert driver(*predict).status == 0
     hub.down = True
     try:
         done = driver("pull", "anna/shapes", "--out", tmp_path / "got")
         assert done.status == 1
         assert "the hub is busy or down" in done.err
+        assert driver(*predict).status == 0  # the file is in the cache
     finally:
         hub.down = False
     with socket.socket() as free:
