@@ -12,6 +12,7 @@ from frostbox.data.doctor import examine
 from frostbox.diagnosis import check_before_training, print_report, run_doctor
 from frostbox.errors import DataError, SettingsError
 from tests.conftest import TinyVoc, xml_object
+from tests.data.doctor.other_faults import FLAT, flat
 
 GOOD = [("dog", (5, 6, 30, 35)), ("person", (31, 2, 60, 40))]
 
@@ -99,3 +100,14 @@ def test_the_brief_check_says_what_spoils_and_goes_on(tiny_voc: TinyVoc) -> None
     quiet = io.StringIO()
     check_before_training(root, ["val"], (), Console(file=quiet))
     assert quiet.getvalue() == ""
+
+
+def test_the_brief_check_leaves_boxes_to_the_reader_that_fits_them(tmp_path: Path) -> None:
+    root = flat(tmp_path)
+    FLAT["outside"][0](root)
+    console = Console(file=(file := io.StringIO()), width=300)
+    check_before_training(root, ["train", "val"], (), console)
+    assert not file.getvalue()
+    FLAT["no number"][0](root)
+    with pytest.raises(DataError, match="bndbox/xmin is 'two', not a number of pixels"):
+        check_before_training(root, ["train", "val"], (), console)

@@ -26,6 +26,8 @@ _EXAMPLES = {"breaks": 10, "spoils": 10, "notice": 4}
 _WIDTH = 110
 _MISSING = ("photo-missing",)
 """Missing photos are named by the readers, wherever a split is read."""
+_FITTED = ("box-inverted", "box-empty", "box-outside", "box-zero-based")
+"""So are boxes, where they are fitted: everywhere but in VOC's own layout."""
 
 
 def run_doctor(
@@ -153,7 +155,8 @@ def _check_xml(
     breaking = report.of("breaks")
     if breaking:
         raise DataError(breaking[0].sentence() + _way_on(root, breaking))
-    _warn(report, root, _MISSING, console)
+    fitted = isinstance(data, Source)  # XML without lists
+    _warn(report, root, (*_MISSING, *(_FITTED if fitted else ())), console)
 
 
 def _warn(report: Report, data: str | Path | None, said: Sequence[str], console: Console) -> None:

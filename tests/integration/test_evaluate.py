@@ -104,7 +104,7 @@ def test_the_engine_that_is_asked_for_predicts(
     result = frostbox("evaluate", run, shapes_voc, "--bootstrap", 0, "--json", "-", *options)
     assert result.status == 0
     assert json.loads(result.out)["ap50"] == pytest.approx(evaluated[1]["ap50"], abs=0.1)
-    photo = next((shapes_voc / "JPEGImages").glob("*.jpg"))
+    photo = next(shapes_voc.rglob("JPEGImages/*"))
     one = frostbox("predict", run, photo, "--json", "-", *options)
     assert one.status == 0
     assert len(json.loads(one.out)) == 1
@@ -380,11 +380,11 @@ def test_a_photo_annotated_without_its_exif_is_shown_as_it_was_annotated(frostbo
         (["evaluate", "{tmp}/missing.json", "{data}"], "missing.json does not exist"),
         (
             ["evaluate", "{file}", "{data}", "--nms", "0.4"],
-            "--nms, --suppression and --score need a model",
+            "--nms, --suppression, --score, --engine and --precision need",
         ),
         (
             ["evaluate", "{file}", "{data}", "--score", "product"],
-            "--nms, --suppression and --score need a model",
+            "--nms, --suppression, --score, --engine and --precision need",
         ),
         (["evaluate", "{file}", "{data}", "--save-predictions", "{file}"], "would be overwritten"),
         (["evaluate", "{run}", "{data}", "--save-predictions", "{tmp}/p.txt"], "end in .json"),

@@ -126,7 +126,8 @@ class TableReader:
                 photo, size = self._photo(content, path, index)
             except (DataError, NotFoundError) as error:
                 broken.append(str(error).rstrip("."))
-                told = f"row {index}: cannot be read ({broken[-1]}), and training leaves it out"
+                said = broken[-1].removeprefix(f"{self.where}: row {index} ").split("; ")[0]
+                told = f"row {index}: {said}, and training leaves it out"
                 gathered([told], self.where, "replace the picture", "photo-unreadable")
                 continue
             digest = _digest(content or photo.read_bytes()) if hashed else ""
