@@ -331,6 +331,8 @@ def failure(error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if any(word in text.lower() for word in ("truncated", "incomplete", "out of bound read")):
         return "the file is truncated"
+    if "cannot identify image file" in text:  # and an object's address follows
+        return "it is no image"
     # torchvision puts its own C++ file and line in front of what it says.
     return text.rsplit(".cpp:", 1)[-1].partition(", ")[2] if ".cpp:" in text else text
 

@@ -20,7 +20,7 @@ from frostbox.data.coco_fields import as_id
 from frostbox.data.coco_unread import says
 from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photo_names import PhotoFinder, escapes
-from frostbox.data.photos import exif_orientation, image_size, suffix_of
+from frostbox.data.photos import exif_orientation, failure, image_size, suffix_of
 from frostbox.data.table_ids import READ
 from frostbox.errors import DataError, NotFoundError, SettingsError
 
@@ -233,7 +233,7 @@ def _looked_at(content: bytes, where: str) -> tuple[str, Size]:
     except (
         UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError
     ) as error:  # fmt: skip
-        raise DataError(f"{where} holds no picture ({error})") from error
+        raise DataError(f"{where} holds no picture ({failure(error)})") from error
 
 
 def _size(photo: Path) -> Size:
