@@ -217,8 +217,8 @@ def after(plan: Plan) -> Graph:
     """From dense boxes and scores to detections in pixels of the images."""
     g = Graph("after")
     boxes, scores = DENSE
-    classes, (width, height) = len(plan.classes), plan.size
-    reached = g.GreaterOrEqual(scores, np.float32(plan.thresholds))
+    classes = len(plan.classes)
+    reached = g.GreaterOrEqual(scores, list(plan.thresholds))
     flat = g.Reshape(g.Where(reached, scores, -1.0), [0, -1])
     best, index = g.TopK(flat, [plan.candidates], axis=1)
     labels, rows = g.Mod(index, classes), g.Div(index, classes)
@@ -234,7 +234,7 @@ def after(plan: Plan) -> Graph:
     if plan.temperature is not None:
         chosen = _calibrated(g, chosen, plan.temperature)
     sx, sy, ox, oy, w, h = (g.Slice(FRAME, [k], [k + 1]) for k in range(6))
-    pixels = g.Mul(_rows(g, boxes, place), np.float32([width, height, width, height]))
+    pixels = g.Mul(_rows(g, boxes, place), [float(side) for side in plan.size * 2])
     shift, scale = (g.Concat(a, b, a, b, axis=0) for a, b in ((ox, oy), (sx, sy)))
     pixels = g.Div(g.Sub(pixels, shift), scale)
     pixels = g.Min(g.Max(pixels, 0.0), g.Concat(w, h, w, h, axis=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision  # noqa: F401 (registers the NMS that the program calls)
@@ -103,7 +104,9 @@ class _Axis:
     """One side of the images and of the net's input; see onnx_parts._Axis. Sizes may be symbols."""
 
     def __init__(self, mode: str, length: int, other: int, side: int, other_side: int) -> None:
-        self.length, self.side, self.inner, self.offset = length, side, side, 0
+        self.length, self.side = length, side
+        self.inner: Any = side
+        self.offset: Any = 0
         if mode == "crop":
             more, less = torch.sym_max(length - side, 0), torch.sym_max(side - length, 0)
             half = more // 2
@@ -118,7 +121,7 @@ class _Axis:
 
     def weights(self, like: Tensor) -> Tensor:
         """(side, length): of the image's pixels for each of the input."""
-        step = self.length / self.inner
+        step: Any = self.length / self.inner
         reach = torch.sym_max(step, 1.0)
         places = torch.arange(self.side, device=like.device, dtype=torch.float64)
         centres = (places + 0.5 - self.offset) * step
@@ -126,12 +129,13 @@ class _Axis:
         weights = (1 - (pixels - centres[:, None]).abs() / reach).clamp(min=0)
         weights = weights * self.shown(like)[:, None]
         weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-        unit = (LARGEST / weights.max()).log2().floor().clamp(max=MOST_BITS).exp2()
-        return ((weights * unit + 0.5).floor() / unit).float()
+        unit: Tensor = (LARGEST / weights.max()).log2().floor().clamp(max=MOST_BITS).exp2()
+        whole: Tensor = (weights * unit + 0.5).floor()
+        return (whole / unit).float()
 
     def shown(self, like: Tensor) -> Tensor:
         """(side,): whether pixels of the input show the image."""
-        places = torch.arange(self.side, device=like.device) - self.offset
+        places: Tensor = torch.arange(self.side, device=like.device) - self.offset
         return (places >= 0) & (places < self.inner)
 
 
