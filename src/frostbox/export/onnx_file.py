@@ -109,7 +109,7 @@ def _between(plan: Plan) -> tuple[Any, ...]:
     from onnx import TensorProto, helper
 
     width, height = plan.size
-    shapes = {
+    shapes: dict[str, list[str | int | None]] = {
         PICTURES: ["batch", 3, height, width],
         DENSE[0]: ["batch", "dense", 4],
         DENSE[1]: ["batch", "dense", len(plan.classes)],
@@ -125,7 +125,7 @@ def _outputs(plan: Plan) -> list[Any]:
     from onnx import TensorProto, helper
 
     n = plan.detections
-    shapes = (["batch", n, 4], ["batch", n], ["batch", n], ["batch"])
+    shapes: list[list[str | int | None]] = [["batch", n, 4], ["batch", n], ["batch", n], ["batch"]]
     types = (TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT64)
     return [
         helper.make_tensor_value_info(name, kind, shape)
