@@ -16,6 +16,7 @@ from frostbox.metrics.calibration import scale
 from frostbox.selection import Selection
 
 _SAME = 0.5  # IoU from which two detections are of the same object
+_FLAT = 0.01  # pixels; what is thinner has an IoU of rounding errors
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,9 @@ def _borderline(
     if score < lowest + tolerance.scores:
         return True
     if len(own) >= selection.max_detections and score < own.scores[-1] + tolerance.scores:
+        return True
+    low, high = own.boxes[n].reshape(2, 2)
+    if (high - low).min() < _FLAT:
         return True
     if selection.nms is None or not len(other):
         return False

@@ -136,7 +136,8 @@ class _Axis:
     def shown(self, like: Tensor) -> Tensor:
         """(side,): whether pixels of the input show the image."""
         places: Tensor = torch.arange(self.side, device=like.device) - self.offset
-        return (places >= 0) & (places < self.inner)
+        shown: Tensor = (places >= 0) & (places < self.inner)
+        return shown
 
 
 def program(detector: Detector, plan: Plan, *, flip: bool) -> torch.export.ExportedProgram:
