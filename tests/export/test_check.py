@@ -70,6 +70,18 @@ def test_a_neighbour_of_nearly_the_same_score_is_a_swap_only_if_pytorch_has_it()
     assert wrong(found, before=unlike)
 
 
+def test_nearly_equal_scores_decide_the_class_where_classes_suppress_each_other():
+    found, before = (
+        of(BOXES, [0.9, 0.499], [0, 0]),
+        of([*BOXES, BOXES[1]], [0.9, 0.5, 0.5], [0, 1, 0]),
+    )
+    tolerance = TOLERANCES["32"]
+    for suppression, labels in (("agnostic", 0), ("nms", 1)):
+        selection = Selection(threshold=0.2, suppression=suppression)
+        d = compare([REFERENCE], [before], [found], selection, tolerance)
+        assert (d.labels, d.swapped) == (labels, 1 - labels)
+
+
 def test_nothing_against_nothing():
     none = of(np.zeros((0, 4)), [], [])
     assert not wrong(none, reference=none)

@@ -130,7 +130,14 @@ def compare(
             np.ix_(sorted(alone[0]), sorted(alone[1]))
         ]
         renamed = _paired(rest)
-        labels += len(renamed)
+        # Where classes suppress each other, nearly equal scores decide the class by a hair.
+        hairs = sum(
+            selection.suppression == "agnostic"
+            and abs(float(a.scores[i] - b.scores[j])) <= tolerance.scores
+            and _is_candidate(before, b, j, tolerance)
+            for i, j in renamed
+        )
+        swapped, labels = swapped + hairs, labels + len(renamed) - hairs
         for k, (own, other) in enumerate(((a, b), (b, a))):
             left = alone[k] - {p[k] for p in renamed}
             borderline += sum(_borderline(own, n, other, selection, tolerance) for n in left)
