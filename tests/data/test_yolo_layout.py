@@ -250,6 +250,19 @@ def test_label_files_without_photo_are_said(
     assert read(root).unread == ("1 label files without photo",)
 
 
+def test_a_label_file_of_two_photos_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_set(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    read(root)
+    assert "belong to two photos" not in caplog.text
+    photo(root / "images/train/a.png")
+    assert [len(image.objects) for image in read(root).images] == [1, 1]
+    assert "1 label files belong to two photos, and both get the objects: labels/train/a.txt" in (
+        caplog.text
+    )
+
+
 def test_cvats_darknet_export(tmp_path: Path) -> None:
     photo(tmp_path / "obj_train_data/sub/a.jpg")
     (tmp_path / "obj_train_data/sub/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
@@ -285,6 +298,20 @@ def test_folders_of_splits_without_yaml(tmp_path: Path) -> None:
     assert folder is not None
     assert set(folder.splits) == {"train", "val"}
     assert photos_of(folder, "train") == [tmp_path / "images/train/a.jpg"]
+
+
+def test_folders_of_splits_may_bear_a_year(tmp_path: Path) -> None:
+    """As those of COCO 2017 for Ultralytics, without the YAML."""
+    write_set(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\n")
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").rename(tmp_path / kind / "train2017")
+    photo(tmp_path / "images/val2017/b.jpg")
+    folder = find_yolo(tmp_path)
+    assert folder is not None
+    assert folder.splits["train"] == (tmp_path / "images/train2017",)
+    assert tmp_path / "images/val2017" in folder.splits["val"]
 
 
 def test_capital_folders(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from frostbox.data.photo_names import escapes, parts_of
-from frostbox.data.split_names import SPLIT_WORDS
+from frostbox.data.split_names import split_of_folder
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
 from frostbox.data.yolo_layout import CVAT_FOLDER, NAME_FILES, YoloFolder
 from frostbox.errors import DataError, NotFoundError
@@ -273,12 +273,13 @@ def _split_folders(data: Path) -> dict[str, tuple[Path, ...]]:
     splits: dict[str, tuple[Path, ...]] = {}
     if "images" in below and "labels" in below and _has(below["labels"], ".txt"):
         for name, child in _folders(below["images"]).items():
-            if name in SPLIT_WORDS:
-                splits[SPLIT_WORDS[name]] = (*splits.get(SPLIT_WORDS[name], ()), child)
+            split = split_of_folder(name)
+            if split is not None:
+                splits[split] = (*splits.get(split, ()), child)
         return splits or {"all": (below["images"],)}
     for name, child in below.items():
         cvat = CVAT_FOLDER.fullmatch(name)
-        split = SPLIT_WORDS.get(cvat[1] if cvat else name)
+        split = split_of_folder(cvat[1] if cvat else name)
         photos = _labelled(child) if split is not None else None
         if split is not None and photos is not None:
             splits[split] = (*splits.get(split, ()), photos)
