@@ -351,6 +351,17 @@ def test_splits(tiny_voc: TinyVoc, tmp_path: Path) -> None:
     assert recognise(made.out).format == "YOLO"
 
 
+@pytest.mark.parametrize("besides", ["train", "val"])
+def test_a_trainval_that_joins_nothing_is_written_too(
+    tiny_voc: TinyVoc, tmp_path: Path, besides: str
+) -> None:
+    root = tiny_voc(splits={"trainval": ["a", "b"], besides: ["c"]})
+    done = convert(root, tmp_path / "coco", "coco")
+    assert done.images == {"trainval": 2, besides: 1}
+    with pytest.raises(SettingsError, match="not trainval"):
+        convert(root, tmp_path / "yolo", "yolo")
+
+
 def test_yolo_gets_the_val_that_its_tools_demand(
     tiny_voc: TinyVoc, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

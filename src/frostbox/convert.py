@@ -81,8 +81,8 @@ def convert(
     Args:
         data: as of `data.formats.recognise`. out: a new or empty folder.
         to: "voc", "coco" or "yolo".
-        splits: which to write; None or "all" for those that the data set has (without lists that
-            only join others). YOLO's tools need a val: then it is made, as `train` makes it.
+        splits: which to write; None or "all" for those that the data set has (without a trainval
+            that only joins train and val). YOLO's tools need a val: then it is made, as `train` makes it.
         classes, rename: as of `data.formats.load`.
         copy: whether to copy photos instead of linking them.
 
@@ -134,7 +134,7 @@ def _wanted(source: Source, splits: Sequence[str] | None, to: str, made: bool) -
         names = list(dict.fromkeys(splits or ()))
     else:
         names = list(source.lists)
-        if {"train", "val"} & set(names):
+        if {"train", "val"} <= set(names):
             names = [name for name in names if name != "trainval"]
         names = [name for name in names if not made or name != source.base]
     if to == "yolo" and not set(names) <= set(_YOLO_SPLITS):

@@ -168,7 +168,7 @@ def test_a_val_that_would_share_images_is_refused(tiny_voc: TinyVoc) -> None:
     with pytest.raises(SettingsError, match="would share images with 'trainval'"):
         load_training(root, "trainval", "val")
     only_val = tiny_voc(splits={"val": ["a", "b"]}, name="VOC2007")
-    with pytest.raises(NotFoundError, match=r"has no split 'train'; it has val\."):
+    with pytest.raises(NotFoundError, match=r"no split 'train'; it has val: choose one \(--split"):
         load_training(only_val, "train", "val")
 
 

@@ -142,6 +142,13 @@ def test_faults() -> None:
         load(datasets.Dataset.from_dict(numbers).cast_column("image", datasets.Image()), "all")
 
 
+def test_a_table_that_streams_is_refused() -> None:
+    table = _table([_row(([4, 5, 26, 30], 1))]).to_iterable_dataset()
+    for data in (table, datasets.IterableDatasetDict({"train": table}), {"train": table}):
+        with pytest.raises(SettingsError, match="without streaming=True"):
+            recognise(data)
+
+
 def test_without_the_package_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

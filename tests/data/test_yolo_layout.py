@@ -116,7 +116,7 @@ def test_a_test_split_that_is_not_there_is_no_obstacle(
     assert set(folder.splits) == {"train", "val"}
     assert "test is '../test/images'" in caplog.text
     (tmp_path / "data.yaml").write_text(YAML.replace("images/val", "images/gone"))
-    with pytest.raises(NotFoundError, match="val is 'images/gone'"):
+    with pytest.raises(NotFoundError, match="val is 'images/gone'.* or remove it, and a val is made"):
         find_yolo(tmp_path)
 
 
@@ -142,6 +142,37 @@ def test_path_and_lists(tmp_path: Path) -> None:
     yaml = tmp_path / "cfg.yaml"
     yaml.write_text("path: data\ntrain: train.txt\nval: [images/val]\nnames: [cat, dog]\n")
     assert [image.image_id for image in read(yaml).images] == ["a", "val/b"]
+
+
+def test_absolute_paths_of_another_machine_are_looked_for_by_their_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As notebooks on Colab and Windows write them."""
+    yaml = "train: /content/set/images/train\nval: D:\\set\\images\\val\nnames: [cat]\n"
+    folder = find_yolo(write_set(tmp_path, "0 0.5 0.5 0.5 0.5\n", yaml))
+    assert folder is not None
+    assert folder.splits["train"] == (tmp_path / "images/train",)
+    assert folder.splits["val"] == (tmp_path / "images/val",)
+    assert "train is '/content/set/images/train', which is not there; read is" in caplog.text
+    # The last part alone says too little, and what is there is meant.
+    for entry in ("/content/set/images", str(photo(tmp_path.parent / "other/train/a.jpg").parent)):
+        (tmp_path / "data.yaml").write_text(f"train: {entry}\nnames: [cat]\n")
+        with pytest.raises(NotFoundError, match="leads out"):
+            find_yolo(tmp_path)
+
+
+def test_path_may_lie_in_the_folder_of_data_sets(tmp_path: Path) -> None:
+    """Ultralytics' own YAML files say `path: coco8`, which lies in its datasets folder."""
+    write_set(tmp_path / "datasets/coco8", "0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "code").mkdir()
+    for place in (tmp_path, tmp_path / "code"):
+        (place / "coco8.yaml").write_text("path: coco8\n" + YAML)
+        folder = find_yolo(place / "coco8.yaml")
+        assert folder is not None
+        assert folder.splits["train"][0].resolve() == tmp_path / "datasets/coco8/images/train"
+    (tmp_path / "coco8.yaml").write_text("path: coco9\n" + YAML)
+    with pytest.raises(NotFoundError, match=r"Its path, 'coco9', is not there either\."):
+        find_yolo(tmp_path / "coco8.yaml")
 
 
 def test_lists_cannot_lead_out(tmp_path: Path) -> None:
@@ -250,6 +281,19 @@ def test_label_files_without_photo_are_said(
     assert read(root).unread == ("1 label files without photo",)
 
 
+def test_a_label_file_of_two_photos_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_set(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    read(root)
+    assert "belong to two photos" not in caplog.text
+    photo(root / "images/train/a.png")
+    assert [len(image.objects) for image in read(root).images] == [1, 1]
+    assert "1 label files belong to two photos, and both get the objects: labels/train/a.txt" in (
+        caplog.text
+    )
+
+
 def test_cvats_darknet_export(tmp_path: Path) -> None:
     photo(tmp_path / "obj_train_data/sub/a.jpg")
     (tmp_path / "obj_train_data/sub/a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
@@ -285,6 +329,20 @@ def test_folders_of_splits_without_yaml(tmp_path: Path) -> None:
     assert folder is not None
     assert set(folder.splits) == {"train", "val"}
     assert photos_of(folder, "train") == [tmp_path / "images/train/a.jpg"]
+
+
+def test_folders_of_splits_may_bear_a_year(tmp_path: Path) -> None:
+    """As those of COCO 2017 for Ultralytics, without the YAML."""
+    write_set(tmp_path, "0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("cat\n")
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").rename(tmp_path / kind / "train2017")
+    photo(tmp_path / "images/val2017/b.jpg")
+    folder = find_yolo(tmp_path)
+    assert folder is not None
+    assert folder.splits["train"] == (tmp_path / "images/train2017",)
+    assert tmp_path / "images/val2017" in folder.splits["val"]
 
 
 def test_capital_folders(tmp_path: Path) -> None:

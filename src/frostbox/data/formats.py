@@ -72,7 +72,7 @@ def read(
         return _made(source, also)[split]
     raise NotFoundError(
         f"{source.root} ({source.format}) has no split {split!r}; it has "
-        f"{', '.join(source.splits)}."
+        f"{', '.join(source.splits)}: choose one (--split, of a training --train-split)."
     )
 
 

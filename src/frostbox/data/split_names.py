@@ -26,6 +26,11 @@ def word_in(name: str) -> str | None:
     return words.pop() if len(words) == 1 else None
 
 
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder is named after, with or without a year: "train" for train2017."""
+    return SPLIT_WORDS.get(re.sub(r"(?<=[a-z])\d{4}$", "", name.lower()))
+
+
 def by_split(named: Mapping[str, T]) -> dict[str, T]:
     """The same under the usual names ("val" for "validation"), where these do not collide."""
     usual = [word_in(name) or name for name in named]

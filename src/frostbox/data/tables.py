@@ -34,8 +34,19 @@ _SAMPLE = 500  # rows of each split from which it is found out what boxes mean
 
 
 def is_table(data: Any) -> bool:
-    """Whether an object is a `datasets.Dataset`."""
-    return type(data).__module__.split(".")[0] == "datasets" and hasattr(data, "features")
+    """Whether an object is a `datasets.Dataset`.
+
+    Raises:
+        SettingsError: it is one that streams: a training reads photos again and again.
+    """
+    if type(data).__module__.split(".")[0] != "datasets":
+        return False
+    if type(data).__name__ in ("IterableDataset", "IterableDatasetDict"):
+        raise SettingsError(
+            f"a {type(data).__name__} streams its rows, and frostbox reads them again and again: "
+            "load the data set without streaming=True"
+        )
+    return hasattr(data, "features")
 
 
 def is_coco_detection(data: Any) -> bool:

@@ -89,7 +89,8 @@ class _Reader:
     check: BoxCheck = field(init=False)
     faults: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    labelled: int = 0
+    labelled: dict[Path, Path] = field(default_factory=dict)  # the photo of each label file
+    shared: list[str] = field(default_factory=list)
     lossy: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -113,7 +114,9 @@ class _Reader:
             return None
         objects: list[ObjectAnnotation] = []
         if path.is_file():
-            self.labelled += 1
+            first = self.labelled.setdefault(path, photo)
+            if first != photo:
+                self._share(path, first, photo)
             try:
                 lines = path.read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError:
@@ -125,6 +128,11 @@ class _Reader:
                     if found is not None:
                         objects.append(replace(found, place=sys.intern(f"line {number}")))
         return ImageAnnotation(image_id, photo, *size, tuple(objects), path)
+
+    def _share(self, path: Path, first: Path, photo: Path) -> None:
+        text = f"is the label file of {first.name} and of {photo.name}, and both get its objects"
+        if not gathered([text], path, "give one of them another name", "label-shared"):
+            self.shared.append(f"{self._shown(path)} ({first.name}, {photo.name})")
 
     def _shown(self, path: Path) -> str:
         root = self.folder.root
@@ -182,6 +190,11 @@ class _Reader:
             none = f"none of the {len(photos)} photos has a label file"
             first = f"the first should be {label_file(self.folder, photos[0])}"
             refuse([none], str(root), first, go_on=True)
+        if self.shared:
+            logger.warning(
+                "%s: %s label files belong to two photos, and both get the objects: %s",
+                root, f"{len(self.shared):,}", some(self.shared),
+            )  # fmt: skip
         fitted = self.check.close()
         if self.broken and not is_gathering():
             logger.warning(

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from frostbox.data.photo_names import escapes, parts_of
-from frostbox.data.split_names import SPLIT_WORDS
+from frostbox.data.split_names import split_of_folder
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
 from frostbox.data.yolo_layout import CVAT_FOLDER, NAME_FILES, YoloFolder
 from frostbox.errors import DataError, NotFoundError
@@ -135,7 +135,7 @@ def _from_yaml(path: Path, *, trusted: bool) -> YoloFolder:
             sources = tuple(_source(str(item), root, path, key, trusted) for item in entries)
         except NotFoundError as error:
             if key != "test":
-                raise
+                raise NotFoundError(f"{error}{_no_path(content, root)}") from error
             # Exports name a test split that they do not have.
             logger.warning("%s; the data set has no test", str(error).split(";")[0])
             continue
@@ -185,8 +185,10 @@ def _yaml_root(content: Mapping[str, Any], path: Path, trusted: bool) -> Path:
     here = path.parent
     if not given or parts_of(given) == [] or here.resolve().name == given.rstrip("/"):
         return here
-    root = here / given
-    if not root.is_dir():
+    # Ultralytics looks in its folder of data sets, which lies beside the code or in it.
+    places = (here, here / "datasets", *([here.parent / "datasets"] if trusted else []))
+    root = next((place / given for place in places if (place / given).is_dir()), None)
+    if root is None:
         return here
     if escapes(given) and not root.resolve().is_relative_to(here.resolve()) and not trusted:
         raise DataError(
@@ -194,6 +196,13 @@ def _yaml_root(content: Mapping[str, Any], path: Path, trusted: bool) -> Path:
             "instead of its folder if that is meant."
         )
     return root
+
+
+def _no_path(content: Mapping[str, Any], root: Path) -> str:
+    """A remark on a `path` that was not found, when something else is missing."""
+    given = str(content.get("path") or "").strip()
+    there = not given or root.resolve().name == (parts_of(given) or [root.resolve().name])[-1]
+    return "" if there else f" Its path, {given!r}, is not there either."
 
 
 def _source(entry: str, root: Path, path: Path, key: str, trusted: bool) -> Path:
@@ -211,14 +220,33 @@ def _source(entry: str, root: Path, path: Path, key: str, trusted: bool) -> Path
     for candidate in tried:
         if _is_source(candidate):
             return candidate
+    if escapes(plain) and ".." not in parts_of(plain) and not _is_source(outright):
+        found = next(filter(_is_source, _ends(plain, root)), None)
+        if found is not None:
+            text = "%s: %s is %r, which is not there; read is %s"
+            logger.warning(text, path, key, entry, found)
+            return found
     leads_out = f", which leads out of {root}" if escapes(plain) else ""
     way_out = "mend the entry"
+    if key != "train":
+        way_out += ", or remove it" + (", and a val is made of train" if key != "test" else "")
     if leads_out and _is_source(outright):
         way_out = "give the YAML file itself, with an absolute path in it, if that is meant"
     raise NotFoundError(
         f"{path}: {key} is {entry!r}{leads_out}; there is no such folder or list of photos in "
         f"{root}: {way_out}."
     )
+
+
+def _ends(entry: str, root: Path) -> list[Path]:
+    """Where an absolute path of another machine may lie in the data set, by its last parts.
+
+    Its last part alone has to be a list, or named after a split: `images` may hold several.
+    """
+    parts = parts_of(entry)
+    last = parts[-1:]
+    alone = last and (last[0].endswith(".txt") or split_of_folder(last[0]) is not None)
+    return [root.joinpath(*parts[k:]) for k in range(len(parts) if alone else len(parts) - 1)]
 
 
 def _is_source(path: Path) -> bool:
@@ -273,12 +301,13 @@ def _split_folders(data: Path) -> dict[str, tuple[Path, ...]]:
     splits: dict[str, tuple[Path, ...]] = {}
     if "images" in below and "labels" in below and _has(below["labels"], ".txt"):
         for name, child in _folders(below["images"]).items():
-            if name in SPLIT_WORDS:
-                splits[SPLIT_WORDS[name]] = (*splits.get(SPLIT_WORDS[name], ()), child)
+            split = split_of_folder(name)
+            if split is not None:
+                splits[split] = (*splits.get(split, ()), child)
         return splits or {"all": (below["images"],)}
     for name, child in below.items():
         cvat = CVAT_FOLDER.fullmatch(name)
-        split = SPLIT_WORDS.get(cvat[1] if cvat else name)
+        split = split_of_folder(cvat[1] if cvat else name)
         photos = _labelled(child) if split is not None else None
         if split is not None and photos is not None:
             splits[split] = (*splits.get(split, ()), photos)

@@ -240,6 +240,9 @@ YOLO: dict[str, tuple[Plant, Found]] = {
     "labels without photo": (lines("train/9.txt", label(0, CAT)), (
         "photo-missing", "spoils", "labels/train/9.txt", "",
         "is the label file of no photo, and training leaves its objects out")),
+    "one stem twice": (lambda r: photo(r / "images/train/1.png", seed=9), (
+        "label-shared", "spoils", FIRST, "",
+        "is the label file of 1.jpg and of 1.png, and both get its objects")),
     "a link leads out": (lambda r: _linked(r / "images/train/9.jpg"), (
         "link-outside", "spoils", "images/train/9.jpg", "",
         "is a link that leads out of the data set, and training leaves it out")),

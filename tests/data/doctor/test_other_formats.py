@@ -118,6 +118,17 @@ FEATURES = datasets.Features({
 })  # fmt: skip
 
 
+def test_a_name_in_two_spellings_is_not_called_absent(tmp_path: Path) -> None:
+    root = yolo(tmp_path / "data")
+    yaml = (root / "data.yaml").read_text()
+    (root / "data.yaml").write_text(yaml.replace("dog]", "dog, Dog]"))
+    labels = root / "labels/train/1.txt"
+    labels.write_text(labels.read_text() + "2 0.2 0.8 0.2 0.2\n")
+    kinds = [f.kind for f in examine(root).findings]
+    assert "class-spelling" in kinds
+    assert "class-absent" not in kinds
+
+
 def _rows(tmp_path: Path, split: str) -> list[dict[str, Any]]:
     rows = []
     for k in range(3):

@@ -71,6 +71,7 @@ KINDS = {
     "class-misspelt": "a class name that looks misspelt",
     "class-spelling": "one class is spelt in two ways: case, blanks or punctuation",
     "photo-missing": "an image that has no photo",
+    "label-shared": "a label file that belongs to two photos",
     "link-outside": "a link that leads out of the data set",
     "photo-empty": "a photo of zero bytes",
     "photo-truncated": "a photo whose end is missing",

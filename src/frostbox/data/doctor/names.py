@@ -134,7 +134,7 @@ def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
     shown = [n for n in everywhere if n and n in allowed]
     train = found.training
     for name in found.declared or ():
-        if not everywhere[name]:
+        if not everywhere[name] and name not in meant:
             yield Finding(
                 "class-absent", "notice", found.root, "name", f"{name!r} is declared in "
                 f"{found.declared_in} and no object has it", "add photos or remove the name",

@@ -21,6 +21,7 @@ from frostbox.errors import FrostboxError, NotFoundError
 _SEVERITY: Mapping[str, Severity] = {
     "photo-unreadable": "spoils",
     "photo-missing": "spoils",
+    "label-shared": "spoils",
     "link-outside": "spoils",
     "box-missing": "spoils",
     "boxes-guessed": "notice",
