@@ -239,6 +239,12 @@ def test_unusable_files_are_named_with_the_reason(detector, tmp_path):
         lambda h, t: h.update(format_version=3, head={"name": "pyramid"}),
     )
     refused("lacks or garbles 'preprocessing'", lambda h, t: h.pop("preprocessing"))
+    names = list(detector.settings.classes)
+    for odd in ("do\x1b[2Jg", "dog\ncat"):
+        refused("control character", lambda h, t, odd=odd: h.update(classes=[odd, *names[1:]]))
+    refused("twice", lambda h, t: h.update(classes=[names[0]] * len(names)))
+    refused("classes is 'abc'", lambda h, t: h.update(classes="abc"))
+    refused("weights in another", lambda h, t: h["backbone"].update(weights="../other.pth"))
     with pytest.raises(NotFoundError, match="does not exist"):
         Detector.load(tmp_path / "nothing")
     bad.write_bytes(good.read_bytes()[:200])

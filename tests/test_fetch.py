@@ -58,6 +58,10 @@ class Handler(BaseHTTPRequestHandler):
                 for _ in range(40):
                     self.wfile.write(b"\0")
                     time.sleep(0.1)
+            case "/escape":
+                self.answer(200, b"no picture", Type="text/\x1b]0;title\x07html")
+            case "/escape-status":
+                self.wfile.write(b"HTTP/1.0 404 \x1b[2JNo\r\n\r\n")
             case "/silent":
                 time.sleep(1)
             case _:
@@ -114,6 +118,8 @@ def test_a_picture_is_fetched_once_and_decoded(server, tmp_path, path):
         ("says-large", DataError, "/says-large is larger than 0.2 MB"),
         ("is-large", DataError, "/is-large is larger than 0.2 MB"),
         ("slow", NotFoundError, "cannot be fetched: it takes longer than 0.5 s"),
+        ("escape", DataError, r"the server sent text/ \]0, 10 bytes$"),
+        ("escape-status", NotFoundError, r"the server answers 404 \[2JNo$"),
         ("silent", NotFoundError, "cannot be fetched: nothing comes from the server"),
     ],
 )

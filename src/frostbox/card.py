@@ -291,7 +291,10 @@ def _limits(summary: Mapping[str, Any], settings: TrainSettings, selection: Sele
         "seasons, light or kinds of pictures were not tried, and nothing here says how it does "
         "there. It is no basis for decisions about people's safety or rights.",
     ]
-    few = [c for c, n in learned.items() if n < _FEW_LEARNED]
+    none = [c for c, n in learned.items() if n == 0]
+    if none:
+        points.append(f"No object to learn from, so it will not find: {_some(none)}.")
+    few = [c for c, n in learned.items() if 0 < n < _FEW_LEARNED]
     if few:
         points.append(f"Fewer than {_FEW_LEARNED} objects to learn from: {_some(few)}.")
     small = data["splits"][0]["objects_by_size"]["small"]

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from frostbox._version import __version__
-from frostbox.errors import CheckpointError, NotFoundError
+from frostbox.data.voc_layout import check_names
+from frostbox.errors import CheckpointError, DataError, NotFoundError
 
 FORMAT_VERSION = 4
 """Written into every file. A reader accepts its own version and older ones, and says of a newer
@@ -90,6 +91,7 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
             f"{header.get('frostbox_version')}; this is frostbox {__version__}, which reads up to "
             f"version {FORMAT_VERSION}: upgrade frostbox"
         )
+    _check_classes(header.get("classes"), path)
     head = header.get("head", {}).get("name")
     if version < _SINCE.get(head, 0):
         raise CheckpointError(
@@ -99,11 +101,32 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
     return header
 
 
+def _check_classes(names: Any, path: Path) -> None:
+    """The rule of data sets for class names, which files from elsewhere need not keep.
+
+    Names go to terminals, into XML and into lists: none may bring a control character.
+    """
+    if names is None:
+        return  # said by who reads the field
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(
+            f"{path} is damaged: classes is {names!r}, and must be a list of names"
+        )
+    try:
+        check_names(names, path.name)
+    except DataError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}") from error
+
+
 def weights_origin(weights: str, path: Path) -> str:
     """What `create` needs to find the weights of a head-only file again."""
     if weights.startswith("random:"):
         return weights
     if weights.endswith((".pth", ".pt", ".safetensors")):
+        if Path(weights).name != weights:
+            raise CheckpointError(
+                f"{path} names weights in another folder ({weights!r}): they must lie beside it"
+            )
         return str(path.with_name(weights))
     return "auto"
 

@@ -9,6 +9,7 @@ import typer
 
 from frostbox.arguments import parse_nms
 from frostbox.cli_shared import (
+    DetectorModel,
     Flip,
     Json,
     Nms,
@@ -21,7 +22,7 @@ from frostbox.cli_shared import (
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="best.safetensors, or the folder of a run.")],
+    model: DetectorModel,
     to: Annotated[str, typer.Option("--format", help="onnx, openvino or torch.")],
     precision: Annotated[
         str, typer.Option(help="32; 16: float16 weights; int8: needs --data.")

@@ -11,6 +11,7 @@ import typer
 
 from frostbox.arguments import parse_nms
 from frostbox.cli_shared import (
+    DetectorModel,
     Device,
     Engine,
     Flip,
@@ -27,9 +28,7 @@ from frostbox.cli_shared import (
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(help="best.safetensors, folder of a run, or hf://USER/REPO.")
-    ],
+    model: DetectorModel,
     inputs: Annotated[
         list[str],
         typer.Argument(

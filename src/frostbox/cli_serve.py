@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from frostbox.cli_shared import Device, Engine, Precision, say
+from frostbox.cli_shared import DetectorModel, Device, Engine, Precision, say
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="best.safetensors, or the folder of a run.")],
+    model: DetectorModel,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
     ] = "127.0.0.1",

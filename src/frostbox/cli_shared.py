@@ -70,6 +70,9 @@ Model = Annotated[
         help="best.safetensors, the folder of a run, hf://USER/REPO, or a .json of COCO results."
     ),
 ]
+DetectorModel = Annotated[
+    Path, typer.Argument(help="best.safetensors, the folder of a run, or hf://USER/REPO.")
+]
 Nms = Annotated[
     str | None,
     typer.Option(help="IoU above which boxes count as of one object, or none.", show_default="0.5"),

@@ -7,6 +7,11 @@ the message alone and exits with status 1; anything else that escapes is a defec
 from __future__ import annotations
 
 
+def one_line(text: object) -> str:
+    """What others wrote, on one line and without what a terminal would obey, for a message."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
 class FrostboxError(Exception):
     """Base of every error that frostbox raises on purpose."""
 

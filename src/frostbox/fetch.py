@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 
 from frostbox._version import __version__
-from frostbox.errors import DataError, NotFoundError, SettingsError
+from frostbox.errors import DataError, NotFoundError, SettingsError, one_line
 from frostbox.units import seconds_text, size_text
 
 SCHEMES = ("http://", "https://")
@@ -110,7 +110,8 @@ class Remote:
                 raise DataError(
                     f"{self.name} was cut off after {done:,} of {int(length):,} bytes; try again"
                 )
-            return str(answer.headers.get("Content-Type", "")).split(";")[0] or "no type"
+            kind = answer.headers.get("Content-Type", "")
+            return one_line(kind).split(";")[0] or "no type"
 
     def _check_size(self, nbytes: int) -> None:
         if nbytes > self.limits.nbytes:
@@ -185,8 +186,8 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}".split("\n")[0]
+        return one_line(f"the server answers {error.code} {error.reason}")
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError) and "longer" not in str(cause):
         return "nothing comes from the server"
-    return f"{getattr(cause, 'strerror', None) or cause or type(cause).__name__}"
+    return one_line(getattr(cause, "strerror", None) or cause or type(cause).__name__)

@@ -18,7 +18,14 @@ from typing import Any
 from frostbox._version import __version__
 from frostbox.card import CARD, PLACEHOLDER
 from frostbox.checkpoint import detector_file, read_file
-from frostbox.errors import CheckpointError, FrostboxError, HubError, NotFoundError, SettingsError
+from frostbox.errors import (
+    CheckpointError,
+    FrostboxError,
+    HubError,
+    NotFoundError,
+    SettingsError,
+    one_line,
+)
 from frostbox.inputs import check_new_folder
 
 _LOG = logging.getLogger("frostbox")
@@ -133,7 +140,7 @@ def pull(repo: str, *, revision: str | None = None, out: str | Path | None = Non
         shutil.copyfile(source, folder / name)
     left = sorted(set(sizes) - set(wanted.values()) - {".gitattributes"})
     if left:
-        shown = ", ".join(_one_line(name) for name in left[:_SHOWN])
+        shown = ", ".join(one_line(name) for name in left[:_SHOWN])
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         _LOG.warning("left on the hub, as frostbox does not know them: %s%s", shown, more)
     return folder
@@ -268,7 +275,7 @@ def _told(doing: str, repo: str, revision: str | None = None) -> Iterator[None]:
             f"cannot {doing}: what answers at {hub} is no hub; look at HF_ENDPOINT and at proxies"
         ) from error
     except ValueError as error:  # what the hub finds wrong with the header of a card
-        raise HubError(f"cannot {doing}: {_one_line(error)}; mend the header of {CARD}") from error
+        raise HubError(f"cannot {doing}: {one_line(error)}; mend the header of {CARD}") from error
     except Exception as error:
         if _is_network(error):
             raise _unreachable(doing, hub, error) from error
@@ -277,7 +284,7 @@ def _told(doing: str, repo: str, revision: str | None = None) -> Iterator[None]:
 
 def _refusal(error: Any) -> str:
     status = error.response.status_code
-    said = _one_line(getattr(error, "server_message", None) or f"status {status}")
+    said = one_line(getattr(error, "server_message", None) or f"status {status}")
     if status == 401:
         return f"the token is not valid ({said}); log in with `hf auth login`, or set HF_TOKEN"
     if status == 403:
@@ -291,7 +298,7 @@ def _refusal(error: Any) -> str:
 
 
 def _unreachable(doing: str, hub: str, error: Exception) -> HubError:
-    first = _one_line(error.__cause__ or error)
+    first = one_line(error.__cause__ or error)
     return HubError(
         f"cannot {doing}: {hub} cannot be reached ({first}); look at the network, at proxies, and "
         "at HF_ENDPOINT and HF_HUB_OFFLINE if they are set"
@@ -304,8 +311,3 @@ def _is_network(error: Exception) -> bool:
     return isinstance(error, (ConnectionError, TimeoutError)) or library in (
         "httpx", "httpx2", "requests",
     )  # fmt: skip
-
-
-def _one_line(text: object) -> str:
-    """What others wrote, without what a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from frostbox.errors import one_line
+
 # What CommonMark, GitHub's tables and the hub's formulas give a meaning to anywhere in a line ("@"
 # and "://" begin mentions and links), and what at its start alone.
 _ACTIVE = re.compile(r"([\\`*_\[\]<|~$&@]|:(?=//))")
@@ -13,7 +15,7 @@ _AT_START = re.compile(r"^([#+=>-])")
 
 def escaped(text: str) -> str:
     """A text on one line that shows as it is."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = one_line(text)
     line = _AT_START.sub(r"\\\1", _ACTIVE.sub(r"\\\1", line))
     line = re.sub(r"(?i)\b(www)\.", r"\1\\.", line)  # such names become links
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)

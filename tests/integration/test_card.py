@@ -77,6 +77,16 @@ def test_data_settings_machine_and_limits_are_told(trained, known):
         assert f"Objects marked difficult {said}" in card(summary, settings, known[2])
 
 
+def test_a_class_that_was_never_seen_is_called_so(known):
+    summary = json.loads(json.dumps(known[0]))
+    learned = summary["data"]["splits"][0]["objects_per_class"]
+    assert "No object to learn from" not in card(summary, known[1], known[2])
+    learned.update(red=0, blue=3, green=99)
+    text = card(summary, known[1], known[2])
+    assert "- No object to learn from, so it will not find: red.\n" in text
+    assert "- Fewer than 50 objects to learn from: blue.\n" in text
+
+
 def test_without_val_it_says_that_nothing_was_measured(shapes_voc, tmp_path):
     run = tmp_path / "run"
     package.train(

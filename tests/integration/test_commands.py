@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import frostbox as package
+from frostbox import cli
 
 
 def test_python_in_five_lines(trained, shapes_voc):
@@ -260,6 +262,12 @@ def test_a_broken_photo_is_skipped_and_counted_unless_strict(frostbox, tmp_path)
     strict = frostbox(*command, "--out", tmp_path / "strict", "--strict", "--size", 96)
     assert strict.status == 1
     assert "shape_003.jpg is empty" in strict.err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "compare", "export", "serve"])
+def test_whatever_takes_a_model_says_that_the_hub_will_do(command):
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).output
+    assert "hf://USER/REPO" in shown
 
 
 def test_help_of_every_command_starts_without_torch():

@@ -91,6 +91,32 @@ def test_examples(tmp_path: Path) -> None:
         find_examples(tmp_path, (), [str(tmp_path)], Limits(max_pixels=99))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_leaves_no_uploads(monkeypatch, number: signal.Signals) -> None:
+    """uvicorn raises the signal that stopped it again, after its own handlers are gone."""
+    folders: list[Path] = []
+
+    class Stopped:
+        def run(self, sockets) -> None:
+            (folders[0] / "photo.jpg").write_bytes(b"a person's")
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(
+        serving, "build", lambda _model, _settings, uploads: folders.append(uploads)
+    )
+    monkeypatch.setattr(serving, "http_server", lambda _: Stopped())
+    # As where a shell starts it in the background; pytest's own would end a failing test as well.
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        lines: list[str] = []
+        serving.serve("model", serving.ServeSettings(port=0), lines.append)
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert lines[-1] == "stopped"
+    assert not folders[0].exists()
+
+
 def test_load_and_a_graceful_end(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(_BENCHMARKS))
     import serve_load

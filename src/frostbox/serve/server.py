@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import importlib.util
 import ipaddress
+import signal
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("fastapi", "gradio", "prometheus_client", "uvicorn", "python_multipart")
 _CONNECTIONS = 512
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 10  # seconds for what is under way when the server is stopped
 
 
@@ -69,6 +73,7 @@ def serve(
             f"frostbox serve needs {', '.join(missing)}: run pip install 'frostbox[serve]'"
         )
     with (
+        _ended_in_order(),
         open_port(settings.host, settings.port) as door,
         tempfile.TemporaryDirectory(prefix="frostbox-uploads-") as uploads,
     ):
@@ -85,6 +90,24 @@ def serve(
             http_server(app).run(sockets=[door])
         except KeyboardInterrupt:  # raised again by uvicorn when all is over
             say("stopped")
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM, by which systemd and docker stop a service, ends it as Ctrl-C does.
+
+    uvicorn raises a signal again when it is done; by its default, SIGTERM would kill the process
+    before the folder of uploads is removed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, signal.default_int_handler) for s in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def http_server(app: Guard) -> uvicorn.Server:
