@@ -82,7 +82,8 @@ def convert(
         data: as of `data.formats.recognise`. out: a new or empty folder.
         to: "voc", "coco" or "yolo".
         splits: which to write; None or "all" for those that the data set has (without a trainval
-            that only joins train and val). YOLO's tools need a val: then it is made, as `train` makes it.
+            that only joins train and val). YOLO's tools need a val: then it is made, as `train`
+            makes it.
         classes, rename: as of `data.formats.load`.
         copy: whether to copy photos instead of linking them.
 

@@ -116,7 +116,9 @@ def test_a_test_split_that_is_not_there_is_no_obstacle(
     assert set(folder.splits) == {"train", "val"}
     assert "test is '../test/images'" in caplog.text
     (tmp_path / "data.yaml").write_text(YAML.replace("images/val", "images/gone"))
-    with pytest.raises(NotFoundError, match="val is 'images/gone'.* or remove it, and a val is made"):
+    with pytest.raises(
+        NotFoundError, match="val is 'images/gone'.* or remove it, and a val is made"
+    ):
         find_yolo(tmp_path)
 
 

@@ -158,7 +158,9 @@ def test_faults_stop_a_training_before_it_starts(frostbox, tmp_path):
 def test_nothing_to_learn_from_stops_a_training_before_extraction(frostbox, tmp_path):
     names = [photo(tmp_path / f"{k}.jpg", seed=k).name for k in range(4)]
     entries = [coco_image(k, name) for k, name in enumerate(names)]
-    masks = [{"image_id": k, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]} for k in (0, 1)]
+    masks = [
+        {"image_id": k, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]} for k in (0, 1)
+    ]
     write_coco_file(tmp_path / "all.json", entries, masks)
     done = frostbox("train", tmp_path, *QUICK, "--out", tmp_path / "run")
     assert done.status == 1
