@@ -27,7 +27,7 @@ from frostbox.data.targets import targets
 from frostbox.data.transforms import geometry
 from frostbox.detector import Detector
 from frostbox.diagnosis import check_before_training, check_loaded
-from frostbox.errors import SettingsError
+from frostbox.errors import DataError, SettingsError
 from frostbox.extraction import ensure_caches
 from frostbox.heads import Head, create_head, head_class, settings_of
 from frostbox.learning import THAW, Learner, feature_spec
@@ -167,6 +167,12 @@ def _read(
     for one in sets:
         console.print(source.seen(one), soft_wrap=True)
     train_set = sets[0]
+    # Said here, and not by the training alone, which comes after hours of extraction.
+    if all(obj.crowd for image in train_set.images if image.photo for obj in image.objects):
+        raise DataError(
+            f"{source.root}: no photo of {train_set.split!r} has an object to learn from: annotate "
+            "some, or look at what is left out above."
+        )
     console.print(
         f"{len(train_set.classes)} classes from {train_set.classes_from}: "
         f"{', '.join(train_set.classes)}"

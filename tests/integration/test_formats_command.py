@@ -155,6 +155,19 @@ def test_faults_stop_a_training_before_it_starts(frostbox, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_nothing_to_learn_from_stops_a_training_before_extraction(frostbox, tmp_path):
+    names = [photo(tmp_path / f"{k}.jpg", seed=k).name for k in range(4)]
+    entries = [coco_image(k, name) for k, name in enumerate(names)]
+    masks = [
+        {"image_id": k, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]} for k in (0, 1)
+    ]
+    write_coco_file(tmp_path / "all.json", entries, masks)
+    done = frostbox("train", tmp_path, *QUICK, "--out", tmp_path / "run")
+    assert done.status == 1
+    assert "no photo of 'train' has an object to learn from" in done.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_from_python_on_objects(written, tmp_path):
     root = written / "coco"
     data = {
