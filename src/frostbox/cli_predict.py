@@ -46,7 +46,11 @@ def predict(
         bool, typer.Option("--calibrated", help="Scores as probabilities, by val's temperature.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for annotated pictures and videos, or for data.")
+        Path | None,
+        typer.Option(
+            help="Folder for annotated pictures and videos, or for data.",
+            show_default="predictions; with --json alone, nothing is drawn",
+        ),
     ] = None,
     json_file: Json = None,
     save_as: Annotated[

@@ -270,6 +270,11 @@ def test_whatever_takes_a_model_says_that_the_hub_will_do(command):
     assert "hf://USER/REPO" in shown
 
 
+def test_help_says_when_predict_draws_nothing():
+    shown = CliRunner().invoke(cli.app, ["predict", "--help"], env={"COLUMNS": "200"}).output
+    assert "predictions; with --json alone, nothing is drawn" in " ".join(shown.split())
+
+
 def test_help_of_every_command_starts_without_torch():
     code = (
         "import sys; sys.argv = ['frostbox', *sys.argv[1:]]\n"
