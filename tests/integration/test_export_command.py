@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import frostbox as package
+from frostbox import export as exporting
 from frostbox.detector import Detector
 from frostbox.errors import ExportError, SettingsError
 from frostbox.export import export, onnx_file
@@ -263,6 +264,14 @@ def test_a_picture_in_which_nothing_is_found_proves_nothing(noise, tmp_path, mon
     with pytest.raises(ExportError, match="down to score 0.02: nothing was compared"):
         export(detector, "torch", out=tmp_path / "a.pt2")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_comes_from_the_hub_is_exported_here(monkeypatch):
+    def fetched(path):
+        raise AssertionError("a file among the hub's own")
+
+    monkeypatch.setattr(exporting, "detector_file", fetched)
+    assert exporting._target("hf://anna/birds", "onnx", "16", None) == Path("detector-16.onnx")
 
 
 # --- slow --------------------------------------------------------------------------------

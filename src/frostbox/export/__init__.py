@@ -32,6 +32,7 @@ from frostbox.export import quantise
 from frostbox.export.check import TOLERANCES, Difference, compare
 from frostbox.export.plan import CANDIDATES, Plan, metadata
 from frostbox.export.runtime import Exported
+from frostbox.hub import address
 from frostbox.inputs import check_not_folders, find_images
 from frostbox.progress import Progress
 from frostbox.selection import Selection
@@ -169,6 +170,8 @@ def _target(
         if isinstance(model, Detector):
             raise SettingsError("a detector in memory has no folder: say where with out=FILE")
         stem = "detector" if precision == "32" else f"detector-{precision}"
+        if address(model) is not None:  # what is fetched lies among huggingface_hub's own files
+            return Path(stem + suffix)
         return detector_file(Path(model)).with_name(stem + suffix)
     target = Path(out)
     if target.suffix != suffix:

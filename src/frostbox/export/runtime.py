@@ -27,12 +27,13 @@ class Exported:
         metadata: what the file says of itself, see plan.metadata.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Open a .onnx, .xml or .pt2.
 
         Raises:
             NotFoundError: no such file. SettingsError: no exported file.
         """
+        path = Path(path)
         if not path.exists():
             raise NotFoundError(f"{path} does not exist: give a file that frostbox export wrote")
         if path.suffix not in _OPEN:
