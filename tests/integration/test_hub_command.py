@@ -271,6 +271,7 @@ def test_a_card_that_the_hub_refuses(driver, trained, tmp_path):
     assert "best.safetensors does not exist" in done.err
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_down_or_far_away(driver, pushed, hub, trained, shapes_voc, tmp_path):
     photo = shapes_voc / "VOCdevkit/VOC2012/JPEGImages/shape_000.jpg"
     predict = ("predict", "hf://anna/shapes", photo, "--out", tmp_path / "found")

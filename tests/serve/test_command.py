@@ -117,6 +117,7 @@ def test_a_signal_ends_it_and_leaves_no_uploads(monkeypatch, number: signal.Sign
     assert not folders[0].exists()
 
 
+@pytest.mark.slow
 def test_load_and_a_graceful_end(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(_BENCHMARKS))
     import serve_load

@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.report.reports import EVIL
 from tests.serve.conftest import Running, picture
 
+expect.set_options(timeout=30_000)  # a busy machine takes its time to predict
+
 
 class Visit:
     """A page and all addresses that it asked."""

@@ -168,6 +168,7 @@ def test_every_kind_has_a_planted_fault() -> None:
         "boxes-astray",
         "boxes-guessed",
         "box-missing",
+        "label-shared",
         "link-outside",
     }  # see test_other_formats.py
     assert {fault.kind for fault in FAULTS.values()} | of_readers == set(KINDS)
