@@ -152,6 +152,9 @@ def test_examples_camera_and_a_broken_picture_on_a_phone(visit: Callable[..., Vi
 
     page.get_by_role("button", name="Capture from camera").click()
     page.get_by_role("button", name="Click to Access Webcam").click()
+    # Gradio takes a photo of a camera that shows nothing yet, which is none.
+    page.wait_for_function("document.querySelector('#picture video')?.videoWidth > 0")
+    page.wait_for_timeout(1000)
     page.get_by_label("capture photo").click()
     expect(canvas).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
