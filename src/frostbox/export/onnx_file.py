@@ -47,18 +47,30 @@ def net(detector: Detector, plan: Plan, *, flip: bool) -> Any:
     return program.model_proto
 
 
-def part(graph: Graph, inputs: list[Any], outputs: list[Any]) -> Any:
-    """A part of the file as a model of its own."""
+def first_part(plan: Plan) -> Any:
+    """What comes before the net, as a model of its own."""
+    pictures, _, _, frame = _between(plan)
+    return _part(before(plan), [_images()], [pictures, frame])
+
+
+def last_part(plan: Plan) -> Any:
+    """What comes after the net, as a model of its own."""
+    _, boxes, scores, frame = _between(plan)
+    return _part(after(plan), [boxes, scores, frame], _outputs(plan))
+
+
+def _part(graph: Graph, inputs: list[Any], outputs: list[Any]) -> Any:
     from onnx import helper
 
     made = helper.make_graph(graph.nodes, graph.part, inputs, outputs, graph.constants)
     return _model(made)
 
 
-def dense_part(plan: Plan) -> Any:
-    """What comes after the net, as a model of its own."""
-    _, boxes, scores, frame = _between(plan)
-    return part(after(plan), [boxes, scores, frame], _outputs(plan))
+def _images() -> Any:
+    from onnx import TensorProto, helper
+
+    shape = ["batch", "height", "width", 3]
+    return helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)
 
 
 def whole(plan: Plan, between: Any, known: str) -> Any:
@@ -68,13 +80,13 @@ def whole(plan: Plan, between: Any, known: str) -> Any:
         between: what `net` returned, or the same with other weights.
         known: see plan.metadata.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     first, last = before(plan), after(plan)
     graph = helper.make_graph(
         [*first.nodes, *between.graph.node, *last.nodes],
         "detector",
-        [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [_images()],
         _outputs(plan),
         [*first.constants, *between.graph.initializer, *last.constants],
     )

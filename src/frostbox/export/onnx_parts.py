@@ -104,8 +104,9 @@ class _Axis:
         length: of the image in pixels, int64; side: of the input.
         inner: what the length becomes, int64; offset: where that starts, int64.
         scale: inner / length, float32.
-        step: pixels of the image for one of the input; reach: of the filter, to either side. Both
-            float64: the last of the 16 bits of a weight depends on them.
+        unit: a pixel of the image, in which whole numbers give every place and weight of the
+            resize: exactly, and also where a runtime computes with few bits; reach: of the filter,
+            to either side.
     """
 
     def __init__(
@@ -127,14 +128,14 @@ class _Axis:
             self.inner = g.Max(g.Min(even, [side]), [1])
             self.offset = g.Div(g.Sub([side], self.inner), [2])
         self.scale = g.Div(g.floats(self.inner), g.floats(length))
-        self.step = g.Div(g.doubles(length), g.doubles(self.inner))
-        self.reach = g.Max(self.step, g.doubles([1]))
+        self.unit = g.Mul(self.inner, [2])
+        self.reach = g.Mul(g.Max(length, self.inner), [2])
 
     def centres(self) -> str:
-        """(side,): where the pixels of the input lie, in pixels of the image."""
+        """(side,): where the pixels of the input lie in the image."""
         g = self.g
-        pixels = g.doubles(np.arange(self.side) + 0.5)
-        return str(g.Mul(g.Sub(pixels, g.doubles(self.offset)), self.step))
+        odd = g.Sub(2 * np.arange(self.side) + 1, g.Mul(self.offset, [2]))
+        return str(g.Mul(odd, self.length))
 
     def weights(self, centres: str, pixels: str) -> str:
         """Of pixels of the image, by their numbers: a triangle around each centre, not normalised.
@@ -142,8 +143,8 @@ class _Axis:
         The two broadcast against each other.
         """
         g = self.g
-        away = g.Abs(g.Sub(g.Add(pixels, g.doubles(0.5)), centres))
-        return str(g.Max(g.Sub(g.doubles(1), g.Div(away, self.reach)), g.doubles(0)))
+        away = g.Abs(g.Sub(g.Mul(g.Add(g.Mul(pixels, [2]), [1]), self.inner), centres))
+        return str(g.Max(g.Sub(self.reach, away), [0]))
 
     def shown(self) -> str:
         """(side,): whether pixels of the input show the image."""
@@ -169,14 +170,16 @@ def _horizontal(g: Graph, x: _Axis) -> str:
     """The images with the input's width: float32 (B, 3, H, width), rounded."""
     size = _block(x.side)
     centres = g.Reshape(x.centres(), [-1, size])
-    first = g.Floor(g.Sub(g.Slice(centres, [0], [1], [1]), x.reach))
-    wide = g.Ceil(g.Add(g.Mul(x.step, g.doubles([size - 1])), g.Mul(x.reach, g.doubles([2]))))
-    count = g.Squeeze(g.Add(g.ints(wide), [2]))
-    pixels = g.Add(g.ints(first), g.Range(0, count, 1))  # (blocks, count)
+    # Rounded towards zero, hence some pixels more than are needed.
+    before = g.Sub(g.Slice(centres, [0], [1], [1]), x.reach)
+    first = g.Sub(g.Div(before, x.unit), [1])
+    wide = g.Add(g.Mul(x.length, [2 * (size - 1)]), g.Mul(x.reach, [2]))
+    count = g.Squeeze(g.Add(g.Div(wide, x.unit), [4]))
+    pixels = g.Add(first, g.Range(0, count, 1))  # (blocks, count)
     near = g.Min(g.Max(pixels, [0]), g.Sub(x.length, [1]))
-    inside = g.doubles(g.Equal(near, pixels))
-    weights = x.weights(g.Unsqueeze(centres, [1]), g.Unsqueeze(g.doubles(pixels), [2]))
-    shown = g.Reshape(g.doubles(x.shown()), [-1, 1, size])
+    inside = g.ints(g.Equal(near, pixels))
+    weights = x.weights(g.Unsqueeze(centres, [1]), g.Unsqueeze(pixels, [2]))
+    shown = g.Reshape(g.ints(x.shown()), [-1, 1, size])
     weights = g.Mul(weights, g.Mul(g.Unsqueeze(inside, [2]), shown))
     weights = _normalised(g, weights, 1)
     columns = g.Gather(INPUT, near, axis=2)  # (B, H, blocks, count, 3)
@@ -187,8 +190,8 @@ def _horizontal(g: Graph, x: _Axis) -> str:
 
 def _vertical(g: Graph, y: _Axis, images: str) -> str:
     """Those with the input's height too: float32 (B, 3, height, width), rounded."""
-    pixels = g.doubles(g.Range(0, g.Squeeze(y.length), 1))
-    shown = g.Unsqueeze(g.doubles(y.shown()), [1])
+    pixels = g.Range(0, g.Squeeze(y.length), 1)
+    shown = g.Unsqueeze(g.ints(y.shown()), [1])
     weights = g.Mul(y.weights(g.Unsqueeze(y.centres(), [1]), pixels), shown)
     return _whole(g, g.MatMul(_normalised(g, weights, 1), images))
 
@@ -199,8 +202,8 @@ def _normalised(g: Graph, weights: str, axis: int) -> str:
     PyTorch resizes uint8 with weights of 16 bits, and they decide how halves are rounded. Of so few
     bits, sums are exact in float32.
     """
-    total = g.Max(g.ReduceSum(weights, [axis], keepdims=1), g.doubles(1e-6))
-    shares = g.Div(weights, total)
+    total = g.Max(g.ReduceSum(weights, [axis], keepdims=1), [1])
+    shares = g.Div(g.doubles(weights), g.doubles(total))
     room = g.Div(g.doubles(LARGEST), g.ReduceMax(shares, keepdims=0))
     bits = g.Div(g.Log(room), g.doubles(math.log(2)))
     unit = g.Pow(g.doubles(2), g.Min(g.Floor(bits), g.doubles(MOST_BITS)))
