@@ -125,6 +125,13 @@ def compare(
             boxes_share = max(boxes_share, moved / max(a.image_size))
             scores = max(scores, float(abs(a.scores[i] - b.scores[j])))
         alone = [set(range(len(d))) - {p[k] for p in pairs} for k, d in enumerate((a, b))]
+        edge = [
+            {n for n in left if _at_limit(d, n, selection, tolerance)}
+            for left, d in zip(alone, (a, b), strict=True)
+        ]
+        missing, extra = missing + len(edge[0]), extra + len(edge[1])
+        borderline += len(edge[0]) + len(edge[1])
+        alone = [left - own for left, own in zip(alone, edge, strict=True)]
         rest = np.zeros_like(overlap)
         rest[np.ix_(sorted(alone[0]), sorted(alone[1]))] = overlap[
             np.ix_(sorted(alone[0]), sorted(alone[1]))
@@ -140,7 +147,7 @@ def compare(
         swapped, labels = swapped + hairs, labels + len(renamed) - hairs
         for k, (own, other) in enumerate(((a, b), (b, a))):
             left = alone[k] - {p[k] for p in renamed}
-            borderline += sum(_borderline(own, n, other, selection, tolerance) for n in left)
+            borderline += sum(_hair(own, n, other, selection) for n in left)
             missing, extra = (
                 (missing + len(left), extra) if k == 0 else (missing, extra + len(left))
             )
@@ -177,26 +184,26 @@ def _is_candidate(before: Detections, b: Detections, j: int, tolerance: Toleranc
     return bool((near & alike & (before.labels == b.labels[j])).any())
 
 
-def _borderline(
-    own: Detections, n: int, other: Detections, selection: Selection, tolerance: Tolerance
-) -> bool:
-    """Whether rounding explains that the other lacks a detection."""
+def _at_limit(own: Detections, n: int, selection: Selection, tolerance: Tolerance) -> bool:
+    """Whether rounding of its score explains that the other lacks a detection."""
     label, score = int(own.labels[n]), float(own.scores[n])
     thresholds = selection.class_thresholds
     lowest = selection.threshold if thresholds is None else thresholds[label]
     if selection.calibrated and thresholds is not None and selection.temperature is not None:
         lowest = float(scale(lowest, selection.temperature))
-    if score < lowest + tolerance.scores:
-        return True
-    if len(own) >= selection.max_detections and score < own.scores[-1] + tolerance.scores:
-        return True
+    full = len(own) >= selection.max_detections
+    return score < max(lowest, float(own.scores[-1]) if full else 0.0) + tolerance.scores
+
+
+def _hair(own: Detections, n: int, other: Detections, selection: Selection) -> bool:
+    """Whether rounding of its box explains that the other's suppression took a detection."""
     low, high = own.boxes[n].reshape(2, 2)
     if (high - low).min() < _FLAT:
         return True
-    if selection.nms is None or not len(other):
+    near = other.labels == own.labels[n] if selection.suppression == "nms" else other.labels >= 0
+    if selection.nms is None or not near.any():
         return False
-    near = other.labels == label if selection.suppression == "nms" else other.labels >= 0
     overlap = box_iou(
         torch.from_numpy(own.boxes[n : n + 1]), torch.from_numpy(other.boxes[near])
     ).numpy()
-    return bool(overlap.size and overlap.max() > selection.nms - 0.02)
+    return bool(overlap.max() > selection.nms - 0.02)
