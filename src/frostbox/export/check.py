@@ -35,8 +35,8 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "32": Tolerance(0.005, 0.03, 0.0),
-    "16": Tolerance(0.02, 0.04, 0.02),
+    "32": Tolerance(0.005, 0.01, 0.0),
+    "16": Tolerance(0.02, 0.03, 0.02),
     "int8": Tolerance(0.25, 0.3, 0.25),
 }
 """By precision. An int8 net is another net: its AP says more than its distance."""

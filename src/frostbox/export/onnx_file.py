@@ -69,7 +69,7 @@ def _part(graph: Graph, inputs: list[Any], outputs: list[Any]) -> Any:
 def _images() -> Any:
     from onnx import TensorProto, helper
 
-    shape = ["batch", "height", "width", 3]
+    shape: list[str | int | None] = ["batch", "height", "width", 3]
     return helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape)
 
 
