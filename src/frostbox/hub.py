@@ -187,15 +187,14 @@ def check_repo(repo: str) -> None:
 
     try:
         validate_repo_id(repo)
+        valid = repo.count("/") == 1
     except HFValidationError:
-        pass
-    else:
-        if repo.count("/") == 1:
-            return
-    raise SettingsError(
-        f"'{repo}' is no repository: give USER/NAME, of letters, digits, '-', '_' and '.', as in "
-        "anna/birds"
-    )
+        valid = False
+    if not valid:
+        raise SettingsError(
+            f"'{repo}' is no repository: give USER/NAME, of letters, digits, '-', '_' and '.', as "
+            "in anna/birds"
+        )
 
 
 def _fetched(repo: str, name: str, revision: str | None) -> Path:

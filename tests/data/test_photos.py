@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import time
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from frostbox.data.voc import read_voc
 from frostbox.data.voc_layout import Photos
 from frostbox.errors import DataError, NotFoundError
 from tests.conftest import TinyVoc
+from tests.damage import PNG_FAULTS, damaged_png
 
 
 @pytest.fixture
@@ -270,26 +269,11 @@ def test_truncated_photos_are_refused(tmp_path: Path, share: float, suffix: str)
     assert ".cpp" not in str(caught.value)
 
 
-@pytest.mark.parametrize("fault", ["checksum", "filter", "middle"])
+@pytest.mark.parametrize("fault", PNG_FAULTS)
 def test_a_png_with_damaged_data_is_refused(tmp_path: Path, fault: str) -> None:
     """torchvision 0.29 ended the whole process at each of these."""
     path = tmp_path / "a.png"
-    Image.new("RGB", (80, 60)).save(path)
-    rows = [bytes([7 if fault == "filter" and y == 20 else 0]) + bytes(240) for y in range(60)]
-    data = bytearray(zlib.compress(b"".join(rows), 0))
-    if fault == "checksum":
-        data[-4:] = b"abcd"
-    if fault == "middle":
-        data[2:7] = b"\xff\xff\xff\xff\xff"
-    chunks = [(b"IDAT", bytes(data)), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(content))
-        + kind
-        + content
-        + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
-    path.write_bytes(path.read_bytes()[:33] + body)
+    path.write_bytes(damaged_png(fault))
     with pytest.raises(DataError, match=r"a\.png"):
         read_image(path)
 

@@ -65,18 +65,21 @@ def test_the_extra_is_named_where_a_package_is_missing(monkeypatch, capsys, mode
 
 
 def test_all_addresses_bring_a_warning(monkeypatch, tmp_path: Path) -> None:
-    class Nothing:
+    opened: list[str] = []
+
+    class Server:
         def run(self, sockets) -> None:
-            pass
+            opened.append(sockets[0].getsockname()[0])
 
     monkeypatch.setattr(serving, "build", lambda *_: None)
-    monkeypatch.setattr(serving, "http_server", lambda _: Nothing())
+    monkeypatch.setattr(serving, "http_server", lambda _: Server())
     lines: list[str] = []
     serving.serve(tmp_path, serving.ServeSettings(host="0.0.0.0", port=0), lines.append)
     assert lines[1].startswith("warning: whoever reaches this machine")
     lines.clear()
     serving.serve(tmp_path, serving.ServeSettings(port=0), lines.append)
     assert len(lines) == 1
+    assert opened == ["0.0.0.0", "127.0.0.1"]
 
 
 def test_examples(tmp_path: Path) -> None:

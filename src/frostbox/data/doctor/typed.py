@@ -52,13 +52,13 @@ def survey_typed(
         with gathering() as faults:
             try:
                 sets[split] = source.read(split, None)
-            except Noted:
-                pass
             except FrostboxError as error:
-                text = f"{split} cannot be read: {str(error).rstrip('.')}"
-                findings.append(
-                    Finding("list-unreadable", "breaks", source.root, "", text, "mend that first")
-                )
+                if not isinstance(error, Noted):  # all that one says is among the faults
+                    text = f"{split} cannot be read: {str(error).rstrip('.')}"
+                    way_out = "mend that first"
+                    findings.append(
+                        Finding("list-unreadable", "breaks", source.root, "", text, way_out)
+                    )
         findings += [_finding(fault, source.root, split) for fault in faults]
     return of_sets(sets, source.root, classes, also, findings)
 
