@@ -16,7 +16,8 @@ from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
-from frostbox.features.engine import Engine, create_engine
+from frostbox.features.engine import create_engine
+from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import extract
 from frostbox.features.index import FLOAT16, CacheRequest
 from frostbox.features.store import cache_path, cache_root

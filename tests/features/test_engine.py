@@ -16,10 +16,10 @@ from frostbox.features import engine as engine_module
 from frostbox.features.engine import (
     BF16_TOLERANCE,
     TOLERANCE,
-    OpenVinoEngine,
-    TorchEngine,
     create_engine,
 )
+from frostbox.features.openvino_engine import OpenVinoEngine
+from frostbox.features.torch_engine import TorchEngine
 from frostbox.precision import uses_bf16
 
 SIZE = (96, 64)  # width, height
@@ -141,7 +141,7 @@ def test_auto_says_what_it_chose_and_why(backbone, monkeypatch):
     assert int(found[1]) >= int(found[3]) / 1.21 - 1
     assert isinstance(engine, OpenVinoEngine) == (found[2] == "PyTorch")
     monkeypatch.setattr(
-        "frostbox.features.engine.openvino_model",
+        "frostbox.features.openvino_engine.openvino_model",
         lambda *_: (_ for _ in ()).throw(RuntimeError("odd op")),
     )
     fallback = create_engine("auto", backbone, SIZE)

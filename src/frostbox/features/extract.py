@@ -20,7 +20,8 @@ from frostbox.backbones import Backbone
 from frostbox.data.annotations import DetectionSet
 from frostbox.errors import CacheError, DataError, FrostboxError
 from frostbox.features.cache import FeatureCache, check_shard
-from frostbox.features.engine import Engine, create_engine
+from frostbox.features.engine import create_engine
+from frostbox.features.engine_contract import Engine
 from frostbox.features.index import DTYPES, FLOAT16, INDEX_FILE, CacheIndex, CacheRequest
 from frostbox.features.shards import Progress, ShardWriter
 
