@@ -15,12 +15,13 @@ import av
 import torch
 from PIL import Image
 
-from frostbox.detector import Detector, Settings
+from frostbox.detector import Detector
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import create_engine
 from frostbox.features.index import views_for
 from frostbox.features.shards import load_views
 from frostbox.predicting import Wanted, predict
+from frostbox.selection import Settings
 from frostbox.training import CachedViews, fit
 from turns import SIZE, Bench, fit_settings, fresh, in_turns, new_head
 

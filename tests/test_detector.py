@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from frostbox import backbones
 from frostbox.data import photos
 from frostbox.detections import Detections
-from frostbox.detector import Detector, Selection, Settings
+from frostbox.detector import Detector
 from frostbox.errors import CheckpointError, DataError, NotFoundError, SettingsError
 from frostbox.heads import FeatureSpec, create_head, head_class
+from frostbox.selection import Selection, Settings
 
 CLASSES = ("red", "green", "blue")
 
@@ -239,6 +240,17 @@ def test_unusable_files_are_named_with_the_reason(detector, tmp_path):
         lambda h, t: h.update(format_version=3, head={"name": "pyramid"}),
     )
     refused("lacks or garbles 'preprocessing'", lambda h, t: h.pop("preprocessing"))
+    sizes = "size is .*must be width and height, each of 1 to 16384 pixels"
+    for size in ([224, 224, 3], [224], [224, 0], [1e9, 224], [10**9, 224], [True, 224]):
+        refused(sizes, lambda h, t, size=size: h["preprocessing"].update(size=size))
+    refused("resize is 'wide'", lambda h, t: h["preprocessing"].update(resize="wide"))
+    refused(
+        "2 values for 3 classes", lambda h, t: h["selection"].update(class_thresholds=[0.1, 0.2])
+    )
+    refused("nms is 7", lambda h, t: h["selection"].update(nms=7))
+    refused("lacks or garbles", lambda h, t: h.update(selection=[1]))
+    refused("lacks or garbles", lambda h, t: h.update(head=3))
+    refused("unknown head 'nose'", lambda h, t: h["head"].update(name="nose"))
     names = list(detector.settings.classes)
     for odd in ("do\x1b[2Jg", "dog\ncat"):
         refused("control character", lambda h, t, odd=odd: h.update(classes=[odd, *names[1:]]))

@@ -11,9 +11,8 @@ from scipy import ndimage
 
 from frostbox.data.transforms import apply_image, geometry
 from frostbox.detections import Detections
-from frostbox.detector import Settings
 from frostbox.errors import DataError
-from frostbox.selection import Selection
+from frostbox.selection import Selection, Settings
 from frostbox.sources import pixels
 from frostbox.tiles import OVERLAP, merge, predict_tiled, tile_rectangles
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from frostbox.backbones.contract import Backbone
-from frostbox.detector import Detector, Settings
+from frostbox.detector import Detector
 from frostbox.heads import FeatureSpec, create_head, head_class
-from frostbox.selection import Selection
+from frostbox.selection import Selection, Settings
 
 CLASSES = ("a", "b", "c")
 THRESHOLDS = {"pyramid": 0.004, "anchors": 0.02, "grid": 0.02, "single": 0.05}

@@ -92,10 +92,11 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
             f"version {FORMAT_VERSION}: upgrade frostbox"
         )
     _check_classes(header.get("classes"), path)
-    head = header.get("head", {}).get("name")
-    if version < _SINCE.get(head, 0):
+    head = header.get("head")
+    name = head.get("name") if isinstance(head, dict) else None  # said by who reads the field
+    if version < _SINCE.get(str(name), 0):
         raise CheckpointError(
-            f"{path} has a {head} head of format version {version}, from before the first release, "
+            f"{path} has a {name} head of format version {version}, from before the first release, "
             "whose layers are no longer there: train again"
         )
     return header

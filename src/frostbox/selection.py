@@ -1,17 +1,21 @@
-"""Selection: how dense predictions become detections, and the default that a detector stores."""
+"""What a prediction depends on besides weights: classes, input, and which boxes are kept."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from frostbox.boxes import select
+from frostbox.data.transforms import MODES
 from frostbox.errors import SettingsError
 from frostbox.metrics.calibration import scale
 from frostbox.suppression import RESCORING, SUPPRESSIONS
+
+_LARGEST = 1 << 14  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,67 @@ class Selection:
             keep = calibrated >= self.threshold  # what the suppression lowered may be below it
             return boxes[keep], calibrated[keep], labels[keep]
         return boxes, calibrated, labels
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a prediction depends on besides weights.
+
+    Attributes:
+        classes: names in label order; rename: what the data's names were changed to, by the old.
+        size: (width, height) of the network's input in pixels.
+        resize: shrink, crop, letterbox or none (see data/transforms.py).
+        selection: the default thresholds.
+        training: what is known of the training, for people.
+    """
+
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    resize: str = "shrink"
+    selection: Selection = field(default_factory=Selection)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        numbers = all(type(side) is int and 1 <= side <= _LARGEST for side in self.size)
+        if len(self.size) != 2 or not numbers:
+            raise SettingsError(
+                f"size is {self.size}: it must be width and height, each of 1 to {_LARGEST} pixels"
+            )
+        if self.resize not in MODES:
+            raise SettingsError(f"resize is {self.resize!r}: choose one of {', '.join(MODES)}")
+        thresholds = self.selection.class_thresholds
+        if thresholds is not None and len(thresholds) != len(self.classes):
+            raise SettingsError(
+                f"class_thresholds has {len(thresholds)} values for {len(self.classes)} classes"
+            )
+
+    def to_header(self, **preprocessing: Any) -> dict[str, Any]:
+        """As the detector's file stores it; `preprocessing`: what else is done to a picture."""
+        return {
+            "classes": self.classes,
+            "rename": dict(self.rename),
+            "preprocessing": {"size": self.size, "resize": self.resize, **preprocessing},
+            "selection": self.selection.to_dict(),
+            "training": dict(self.training),
+        }
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> Self:
+        """Back from `to_header`.
+
+        Raises:
+            KeyError, TypeError: a field is missing, or of another kind.
+            SettingsError: a value out of range.
+        """
+        return cls(
+            classes=tuple(header["classes"]),
+            size=tuple(header["preprocessing"]["size"]),
+            resize=header["preprocessing"]["resize"],
+            selection=Selection.from_dict(header["selection"]),
+            training=header["training"],
+            rename=header.get("rename", {}),
+        )
 
 
 def _scaled(scores: Tensor, temperature: float) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from frostbox import Detector, backbones
-from frostbox.detector import Selection, Settings
 from frostbox.heads import FeatureSpec, create_head
+from frostbox.selection import Selection, Settings
 from frostbox.serve.guard import Guard
 from frostbox.serve.limits import Limits
 from frostbox.serve.server import ServeSettings, build, http_server, open_port

@@ -137,7 +137,9 @@ class _Deal:
         self.sides: dict[str, str] = {}
         self._content = content
         self._shares = shares
-        objects: Counter[str] = sum(content.values(), Counter())
+        objects: Counter[str] = Counter()
+        for found in content.values():
+            objects.update(found)  # a sum would copy all classes for each image
         self._wanted = {
             side: {name: part * objects[name] for name in objects} for side, part in shares.items()
         }

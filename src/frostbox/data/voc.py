@@ -229,7 +229,9 @@ class XmlReader:
                 "%s boxes have xmin or ymin 0, where VOC counts from 1; taken as 1: %s",
                 sum(self.zero_based[image_id] for image_id in from_zero), _some(from_zero),
             )  # fmt: skip
-        beyond = sum((self.beyond.get(i, Counter()) for i in ids), Counter[tuple[str, str]]())
+        beyond: Counter[tuple[str, str]] = Counter()
+        for image_id in ids:
+            beyond.update(self.beyond[image_id])
         occurring = sorted({obj.name for record in records for obj in record.objects})
         more = occurring if also is None else [name for name in also if name in occurring]
         return DetectionSet(
