@@ -58,6 +58,12 @@ class Handler(BaseHTTPRequestHandler):
                 for _ in range(40):
                     self.wfile.write(b"\0")
                     time.sleep(0.1)
+            case "/slow-header" | "/slow-chunk":
+                chunked = b"Transfer-Encoding: chunked\r\n\r\n" if "chunk" in self.path else b""
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + chunked)
+                for _ in range(40):
+                    self.wfile.write(b"0")
+                    time.sleep(0.1)
             case "/escape":
                 self.answer(200, b"no picture", Type="text/\x1b]0;title\x07html")
             case "/escape-status":
@@ -118,15 +124,21 @@ def test_a_picture_is_fetched_once_and_decoded(server, tmp_path, path):
         ("says-large", DataError, "/says-large is larger than 0.2 MB"),
         ("is-large", DataError, "/is-large is larger than 0.2 MB"),
         ("slow", NotFoundError, "cannot be fetched: it takes longer than 0.5 s"),
+        ("slow-header", NotFoundError, "cannot be fetched: it takes longer than 0.5 s"),
+        ("slow-chunk", NotFoundError, "cannot be fetched: it takes longer than 0.5 s"),
         ("escape", DataError, r"the server sent text/ \]0, 10 bytes$"),
         ("escape-status", NotFoundError, r"the server answers 404 \[2JNo$"),
         ("silent", NotFoundError, "cannot be fetched: nothing comes from the server"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(server, tmp_path, path, error, message):
+def test_what_cannot_be_used_is_one_sentence(server, tmp_path, monkeypatch, path, error, message):
     limits = replace(PICTURE, nbytes=200_000, seconds=0.5)
+    if path == "silent":
+        monkeypatch.setattr(fetch, "_SILENCE", 0.1)
+    started = time.monotonic()
     with pytest.raises(error, match=message) as caught:
         pixels(Remote(f"{server}/{path}", tmp_path / "a.jpg", limits))
+    assert time.monotonic() - started < 3  # what is slow would take four
     assert str(tmp_path) not in str(caught.value)
     assert not list(tmp_path.glob("*.jpg")) or path == "broken.png"
 

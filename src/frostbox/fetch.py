@@ -5,14 +5,15 @@ What comes from outside is limited in bytes, seconds and pixels, and must be wha
 
 from __future__ import annotations
 
+import socket
 import sys
-import time
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +26,7 @@ from frostbox.units import seconds_text, size_text
 SCHEMES = ("http://", "https://")
 _BLOCK = 1 << 16
 _SILENCE = 15.0  # seconds without a byte
+Watch = Callable[[socket.socket], None]
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,14 @@ class Remote:
 
     def _receive(self, part: Path) -> str:
         """Write the body to a file; what the server calls it."""
-        deadline = time.monotonic() + self.limits.seconds
+        seconds = self.limits.seconds
         request = urllib.request.Request(
             self.name, headers={"User-Agent": f"frostbox/{__version__}"}
         )
-        with _opener().open(request, timeout=min(_SILENCE, self.limits.seconds)) as answer:
+        with (
+            _deadline(seconds) as watch,
+            _opener(watch).open(request, timeout=min(_SILENCE, seconds)) as answer,
+        ):
             length = answer.headers.get("Content-Length")
             self._check_size(int(length) if length else 0)
             done = 0
@@ -103,9 +108,6 @@ class Remote:
                 while block := answer.read1(_BLOCK):
                     done += file.write(block)
                     self._check_size(done)
-                    if time.monotonic() > deadline:
-                        limit = seconds_text(self.limits.seconds)
-                        raise TimeoutError(f"it takes longer than {limit}")
             if length and done < int(length):
                 raise DataError(
                     f"{self.name} was cut off after {done:,} of {int(length):,} bytes; try again"
@@ -168,14 +170,67 @@ def from_stdin(path: Path) -> Remote:
     return Remote("stdin", path)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """Of http and https alone: no redirection leads to a file or to ftp."""
+@contextmanager
+def _deadline(seconds: float) -> Iterator[Watch]:
+    """End the connections that it is told of after so many seconds, with a TimeoutError.
+
+    A socket's own timeout begins anew with every byte that comes.
+    """
+    connections: list[socket.socket] = []
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        for connection in connections:
+            with suppress(OSError):  # the server has ended it already
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def watch(connection: socket.socket) -> None:
+        connections.append(connection)
+        if over.is_set():
+            end()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield watch
+    finally:
+        timer.cancel()
+        for connection in connections:
+            connection.close()
+        if over.is_set():  # and what was read seemed to have an end
+            raise TimeoutError(f"it takes longer than {seconds_text(seconds)}")
+
+
+def _opener(watch: Watch) -> urllib.request.OpenerDirector:
+    """Of http and https alone: no redirection leads to a file or to ftp.
+
+    Args:
+        watch: told of each connection before anything is sent.
+    """
+
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch(self.sock.dup())  # TLS takes the socket itself over
+
+    class SecureConnection(HTTPSConnection, Connection):
+        """Watched before the handshake: HTTPSConnection has its base connect."""
+
+    class Handler(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+            return self.do_open(Connection, req)
+
+        def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+            return self.do_open(SecureConnection, req)
+
+        https_request = urllib.request.HTTPHandler.http_request
+
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        Handler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
