@@ -237,10 +237,9 @@ class _Reader:
             return int(width), int(height)
         if photo is None:
             return None
-        from frostbox.data.photos import image_size
+        from frostbox.data.photos import upright_size
 
-        width, height, orientation = image_size(photo)
-        return (height, width) if orientation >= 5 else (width, height)
+        return upright_size(photo)
 
     def objects(
         self,

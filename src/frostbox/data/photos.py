@@ -53,6 +53,17 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
         return *image.size, exif_orientation(image)
 
 
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of the upright picture, from the header alone; errors as `image_size`."""
+    width, height, orientation = image_size(path)
+    return turned_size((width, height), orientation)
+
+
+def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(width, height) after the turn that an EXIF orientation, 1 to 8, asks for."""
+    return size[::-1] if orientation >= 5 else size
+
+
 def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation of an opened picture, 1 to 8; 1 where none is to be applied."""
     # Pillow turns TIFF upright by itself, and the size with it. It decodes a whole PNG to look
@@ -158,14 +169,15 @@ def _reduced(
             if not isinstance(image, JpegImageFile):
                 return None
             whole, orientation = image.size, exif_orientation(image) if exif else 1
-            enough = share(whole[::-1] if orientation >= 5 else whole)
+            upright_whole = turned_size(whole, orientation)
+            enough = share(upright_whole)
             image.draft("RGB", (math.ceil(enough * whole[0]), math.ceil(enough * whole[1])))
             if image.size == whole:
                 return None
             pixels = torch.from_numpy(rgb_array(_upright(image, orientation), str(path)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, DataError):
         return None  # Pillow refuses what libjpeg alone takes; a broken photo is named there too
-    return pixels.permute(2, 0, 1).contiguous(), whole[::-1] if orientation >= 5 else whole
+    return pixels.permute(2, 0, 1).contiguous(), upright_whole
 
 
 _UPRIGHT = {
@@ -233,7 +245,7 @@ def check_photo_sizes(dataset: DetectionSet) -> DetectionSet:
             except DataError:
                 checked.append(image)
                 continue
-            upright = (height, width) if orientation >= 5 else (width, height)
+            upright = turned_size((width, height), orientation)
             stated = (image.width, image.height)
             exif = stated == upright
             if not exif and stated != (width, height):

@@ -20,7 +20,7 @@ from frostbox.data.coco_fields import as_id
 from frostbox.data.coco_unread import says
 from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photo_names import PhotoFinder, escapes
-from frostbox.data.photos import exif_orientation, failure, image_size, suffix_of
+from frostbox.data.photos import exif_orientation, failure, suffix_of, turned_size, upright_size
 from frostbox.data.table_ids import READ
 from frostbox.errors import DataError, NotFoundError, SettingsError
 
@@ -152,7 +152,9 @@ class TableReader:
             entry = self.table[row]
             content, path = _picture(entry[self.image])
             try:
-                size = _looked_at(content, "")[1] if content else _size(self._found(path, row))
+                size = (
+                    _looked_at(content, "")[1] if content else upright_size(self._found(path, row))
+                )
             except (DataError, NotFoundError):
                 continue  # `rows` says it
             for obj in _listed(entry[self.objects]):
@@ -166,7 +168,7 @@ class TableReader:
     def _photo(self, content: bytes, path: str, row: int) -> tuple[Path, Size]:
         if not content:
             photo = self._found(path, row)
-            return photo, _size(photo)
+            return photo, upright_size(photo)
         kind, size = _looked_at(content, f"{self.where}: row {row}")
         target = self.folder / f"{row:06d}{suffix_of(kind)}"
         if not target.is_file() or target.stat().st_size != len(content):
@@ -229,19 +231,11 @@ def _looked_at(content: bytes, where: str) -> tuple[str, Size]:
     """Pillow's name of a picture's format, and its upright size."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            return str(picture.format), _upright(*picture.size, exif_orientation(picture))
+            return str(picture.format), turned_size(picture.size, exif_orientation(picture))
     except (
         UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError
     ) as error:  # fmt: skip
         raise DataError(f"{where} holds no picture ({failure(error)})") from error
-
-
-def _size(photo: Path) -> Size:
-    return _upright(*image_size(photo))
-
-
-def _upright(width: int, height: int, orientation: int) -> Size:
-    return (height, width) if orientation >= 5 else (width, height)
 
 
 def _digest(content: bytes) -> str:

@@ -341,10 +341,9 @@ def _size(tree: Element, path: str, photo: Path | None) -> tuple[int, int]:
         raise fields.FieldFault(
             path, "size", f"{what} and there is no photo to take it from", "write width and height"
         )
-    from frostbox.data.photos import image_size
+    from frostbox.data.photos import upright_size
 
-    width, height, orientation = image_size(photo)
-    return (height, width) if orientation >= 5 else (width, height)
+    return upright_size(photo)
 
 
 def _check_box(raw: Sequence[float], size: tuple[int, int], where: str, more: str = "") -> None:

@@ -28,7 +28,7 @@ from frostbox.data.annotations import (
 )
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.faults import gathered, is_gathering
-from frostbox.data.photos import image_size
+from frostbox.data.photos import upright_size
 from frostbox.data.yolo_layout import (
     YoloFolder,
     label_file,
@@ -99,12 +99,11 @@ class _Reader:
 
     def image(self, photo: Path, image_id: str) -> ImageAnnotation | None:
         try:
-            width, height, orientation = image_size(photo)
+            size = upright_size(photo)
         except (DataError, NotFoundError) as error:
             self.broken.append(str(error).rstrip("."))
             gathered(["cannot be read"], photo, "replace the photo", "photo-unreadable")
             return None
-        size = (height, width) if orientation >= 5 else (width, height)
         try:
             path = label_file(self.folder, photo)
         except DataError as error:

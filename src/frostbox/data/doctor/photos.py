@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from frostbox.data.doctor.boxes import fits
 from frostbox.data.doctor.findings import Finding, Severity
 from frostbox.data.doctor.survey import RawImage, Survey
-from frostbox.data.photos import exif_orientation, failure, rgb_array
+from frostbox.data.photos import exif_orientation, failure, rgb_array, turned_size
 from frostbox.progress import Progress
 
 THUMBNAIL = 16
@@ -56,8 +56,7 @@ class Facts:
     @property
     def upright(self) -> tuple[int, int]:
         """(width, height) after the turn that the EXIF orientation asks for."""
-        width, height = self.size
-        return (height, width) if self.orientation >= 5 else (width, height)
+        return turned_size(self.size, self.orientation)
 
 
 @dataclass(frozen=True)

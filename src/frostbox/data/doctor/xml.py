@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from frostbox.data import voc_fields as fields
 from frostbox.data.doctor.findings import Finding
 from frostbox.data.doctor.survey import RawImage, RawObject, Survey
-from frostbox.data.photos import image_size
+from frostbox.data.photos import upright_size
 from frostbox.data.voc import CLASSES
 from frostbox.data.voc_fields import FieldFault
 from frostbox.data.voc_flat import FlatVoc
@@ -274,11 +274,9 @@ class _Reader:
         found = "is missing or 0 x 0 and there is no photo to take it from"
         if photo is not None:
             try:
-                width, height, orientation = image_size(photo)
+                return upright_size(photo)
             except DataError as error:
                 found = f"is missing or 0 x 0 and cannot be taken from the photo ({error})"
-            else:
-                return (height, width) if orientation >= 5 else (width, height)
         self.report("field-unusable", path, "size", found, "write width and height")
         return None
 
