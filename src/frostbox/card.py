@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from frostbox.markdown import escaped, table
-from frostbox.units import seconds_text
+from frostbox.units import counted, seconds_text
 
 if TYPE_CHECKING:
     from frostbox.selection import Selection
@@ -78,6 +78,7 @@ def card(summary: Mapping[str, Any], settings: TrainSettings, selection: Selecti
 def _header(summary: Mapping[str, Any], settings: TrainSettings) -> str:
     """The YAML that the hub reads."""
     measured = summary["evaluation"]
+    # No `datasets`: the hub takes them for its own, where a folder's name may be anyone's.
     # Readers of such headers look for lines of three hyphens: no name may bring one.
     name = " ".join(summary["data"]["name"].split())
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data"
@@ -85,7 +86,6 @@ def _header(summary: Mapping[str, Any], settings: TrainSettings) -> str:
         "library_name": "frostbox",
         "pipeline_tag": "object-detection",
         "tags": ["object-detection", "transfer-learning", "computer-vision", settings.head],
-        "datasets": [slug],
     }
     if measured is not None:
         shown = [(key, f"{short} ({rule})") for key, short, rule in _RULES]
@@ -250,7 +250,7 @@ def _training(summary: Mapping[str, Any], settings: TrainSettings) -> str:
     width, height = model["size"]
     weights = _code(Path(str(model["weights"])).name)
     versions = ("python", "torch", "torchvision", "timm", "openvino")
-    machine = (f"{env['threads']} threads", env["processor"], env["platform"])
+    machine = (counted(env["threads"], "thread"), env["processor"], env["platform"])
     head = f"`{settings.head}`, {model['head_weights']:,} weights; {_pairs(model['head_settings'])}"
     views = f"{settings.views} {'view' if settings.views == 1 else 'views'} of an image"
     rows = [
@@ -276,8 +276,9 @@ def _phase(done: Mapping[str, Any], chosen: bool) -> str:
     part = f", {done['epoch_images']:,} images each" if done["epoch_images"] else ""
     kept = f", kept the weights of epoch {done['best_epoch'] + 1}" if chosen else ""
     return (
-        f"{done['epochs_run']} epochs{part}{kept}; AdamW, one cycle, learning rate {done['lr']:g}, "
-        f"batch {done['batch_size']}, weight decay {done['weight_decay']:g}"
+        f"{counted(done['epochs_run'], 'epoch')}{part}{kept}; AdamW, one cycle, "
+        f"learning rate {done['lr']:g}, batch {done['batch_size']}, "
+        f"weight decay {done['weight_decay']:g}"
     )
 
 

@@ -81,7 +81,8 @@ def predict(
     if out is None and (json_file is None or save_as is not None):
         out = Path("predictions")
     wanted = predicting.Wanted(out, save_as, tiles, track, max_frames, strict)
-    lines: list[str] = []
+    lines: list[str] = []  # in a terminal they would stand among those of the progress bar
+    at_once = not sys.stdout.isatty()
     with JsonList(json_file) as file:
         found = predicting.predict(
             model, inputs, wanted, threshold=threshold, calibrated=calibrated, score=score,
@@ -92,7 +93,12 @@ def predict(
             for entry in entries:
                 file.add(entry)
                 if json_file != "-" and "frame" not in entry:
-                    lines.append(reporting.prediction_line(entry))
+                    line = reporting.prediction_line(entry)
+                    if at_once:
+                        sys.stdout.write(f"{line}\n")
+                        sys.stdout.flush()
+                    else:
+                        lines.append(line)
     for line in lines:
         sys.stdout.write(f"{line}\n")
     if out is not None and save_as is None:

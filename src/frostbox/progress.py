@@ -59,6 +59,7 @@ class Progress:
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=self.console,
+                redirect_stdout=False,  # results may go to another program
             )
             self._bar.add_task(label, total=total, completed=done, rate="", note="")
             self._bar.start()

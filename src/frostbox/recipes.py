@@ -30,7 +30,7 @@ from frostbox.settings import DEFAULT_HEAD, TrainSettings
 from frostbox.steps import Batch
 from frostbox.thawing import NONE
 from frostbox.training import VALIDATIONS, Samples
-from frostbox.units import seconds_text
+from frostbox.units import counted, seconds_text
 
 PLANNED = ("epochs", "epoch_images", "thaw_epochs", "thaw_epoch_images", "patience")
 """Settings that a budget decides."""
@@ -356,7 +356,7 @@ def _by_size(
         return settings
     console.print(
         f"{images} images: {_described(changed)}"
-        + (f", {changed.fit.epochs} epochs" if changed.head_first else "")
+        + (f", {counted(changed.fit.epochs, 'epoch')}" if changed.head_first else "")
         + ("" if changed.thaw == NONE else f" and {changed.thaw_epochs} with thawed stages")
         + "; what was measured to suit "
         + (f"up to {_SMALL} images" if small else f"more than {_SMALL} images")

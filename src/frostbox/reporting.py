@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from frostbox.card import CARD
-from frostbox.units import seconds_text, size_text
+from frostbox.units import counted, seconds_text, size_text
 
 if TYPE_CHECKING:
     from frostbox.convert import Converted
@@ -304,8 +304,8 @@ def print_trained(trained: Trained) -> None:
         )
     for phase, fit in (("", summary["fit"]), (" with thawed stages", summary["thaw"])):
         if fit is not None:
-            kept = f"best of {fit['epochs_run']} epochs{phase}: {fit['best_epoch'] + 1}"
-            final = f"final weights of {fit['epochs_run']} epochs{phase}"
+            kept = f"best of {counted(fit['epochs_run'], 'epoch')}{phase}: {fit['best_epoch'] + 1}"
+            final = f"final weights of {counted(fit['epochs_run'], 'epoch')}{phase}"
             console.print(kept if measured is not None else final)
     spent = ", ".join(f"{k} {seconds_text(v)}" for k, v in summary["seconds"].items())
     console.print(f"time: {spent}")
@@ -324,11 +324,12 @@ def print_exported(result: Result) -> None:
     console, d = stdout(), result.difference
     where = "the thresholds" if result.threshold is None else f"score {result.threshold:g}"
     console.print(
-        f"compared with PyTorch on {d.pictures} pictures, {d.detections} detections from {where} up"
+        f"compared with PyTorch on {counted(d.pictures, 'picture')}, "
+        f"{counted(d.detections, 'detection')} from {where} up"
     )
     console.print(
         f"  boxes: at most {d.boxes_px:.3f} px apart ({100 * d.boxes_share:.3f} % of the picture)"
-        + (f"; {d.swapped} are a neighbour of nearly the same score" if d.swapped else "")
+        + (f"; {d.swapped} gave way to a neighbour of nearly the same score" if d.swapped else "")
     )
     console.print(f"  scores: at most {d.scores:.5f} apart")
     console.print(

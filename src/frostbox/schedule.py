@@ -16,7 +16,7 @@ from frostbox.errors import SettingsError
 from frostbox.heads import Head
 from frostbox.planning import time_steps
 from frostbox.training import VALIDATIONS, FitSettings, Samples
-from frostbox.units import seconds_text
+from frostbox.units import counted, seconds_text
 
 _EPOCH = 0.1  # seconds that each epoch takes besides its steps: checkpoint, figures
 _LEAST_STEPS = 5
@@ -72,8 +72,8 @@ class Schedule:
         return (
             planned,
             step,
-            f"{epochs} epochs of {length} images: {seconds_text(seconds)} are left for them, "
-            f"{step * 1000:.0f} ms for a step of {settings.batch_size} images",
+            f"{counted(epochs, 'epoch')} of {counted(length, 'image')}: {seconds_text(seconds)} "
+            f"are left for them, {step * 1000:.0f} ms for a step of {settings.batch_size} images",
         )
 
 

@@ -1,4 +1,4 @@
-"""Seconds and bytes as people read them."""
+"""Seconds, bytes and counts as people read them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def seconds_text(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 epoch', '1,200 epochs'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size_text(count: int) -> str:

@@ -30,7 +30,7 @@ def test_its_header_is_what_the_hub_reads(trained):
     assert (data.library_name, data.pipeline_tag) == ("frostbox", "object-detection")
     assert data.license is None  # the user's to choose
     assert "\n# license:" in (trained[0] / "run" / "card.md").read_text()
-    assert data.datasets == ["VOC2012"]
+    assert data.datasets is None  # of the hub, where the name may be anyone's
     assert data.metrics == ["mean_average_precision"]
     names = [r.metric_name for r in data.eval_results]
     assert names[0].startswith("AP50, all-point (VOC2010")
@@ -113,7 +113,7 @@ def test_names_of_classes_and_data_are_no_markup(known):
     summary["data"]["name"] = "a: [b]\n---\n# c"
     written = card(summary, settings, selection)
     header = yaml.safe_load(written.split("---\n")[1])
-    assert header["datasets"] == ["a-b-c"]
+    assert header["model-index"][0]["results"][0]["dataset"]["type"] == "a-b-c"
     assert header["model-index"][0]["results"][0]["dataset"]["name"] == "a: [b] --- # c"
     page = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(
         written.split("\n---\n", 1)[1]

@@ -156,7 +156,7 @@ def test_an_estimate_comes_before_the_work(shapes_voc, frostbox, tmp_path):
     assert extracting < result.err.index("features of 'train' in")
     assert "of disk" in result.err
     assert "of memory" in result.err
-    assert "for 1 epochs: about" in result.err
+    assert "for 1 epoch: about" in result.err
     listed = frostbox("cache", "list", "--cache", tmp_path / "cache", "--json", "-")
     names = [entry["name"] for entry in json.loads(listed.out)]
     assert len(names) == 2

@@ -37,6 +37,7 @@ from frostbox.inputs import check_not_folders, find_images
 from frostbox.progress import Progress
 from frostbox.selection import Selection
 from frostbox.suite import measure
+from frostbox.units import counted
 
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 PRECISIONS = ("32", "16", "int8")
@@ -130,7 +131,7 @@ def export(
         made = Path(folder) / target.name
         console.print(f"writing {target.name}")
         write(selection, made)
-        console.print(f"comparing on {len(pictures)} pictures")
+        console.print(f"comparing on {counted(len(pictures), 'picture')}")
         difference, lowest = _compared(detector, write, made, pictures, precision)
         figures = {} if dataset is None else _measured(detector, write, made, dataset, console)
         files = [made.replace(target)]
