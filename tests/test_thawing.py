@@ -74,16 +74,31 @@ def test_photos_as_they_are_give_the_maps_and_targets_of_the_cache(scene):
 def test_a_draw_decides_the_view_of_a_photo(scene):
     train, backbone, head, cache = scene
     photos = samples(cache, train, backbone, head, Stages(backbone, 3))
-    first, second = (photos.__getitems__([(1, 6)])[0][0] for _ in range(2))
-    other = photos.__getitems__([(1, 10)])[0][0]
-    plain, flipped = (photos.__getitems__([(1, draw)])[0][0] for draw in (4, 5))
+    first, second = (photos.__getitems__([(1, 9)])[0][0] for _ in range(2))
+    other = photos.__getitems__([(1, 15)])[0][0]
+    plain, flipped = (photos.__getitems__([(1, draw)])[0][0] for draw in (6, 7))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(plain.flip(3), flipped)
 
 
+def test_a_mosaic_of_photos_has_the_maps_and_boxes_of_the_cached_one(scene, tmp_path):
+    train, backbone, head, _ = scene
+    cache = extract(train, backbone, tmp_path / "c", size=SIZE, views=3, engine="torch")
+    stages = Stages(backbone, 3)
+    (pictures,), found = samples(cache, train, backbone, head, stages).__getitems__([(4, 2)])
+    maps, known = CachedViews(cache, train, head).__getitems__([(4, 2)])
+    for ours, theirs in zip(stages([pictures]), maps, strict=True):
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-2, atol=2e-2)
+    count = found["labels"].shape[1]
+    assert torch.equal(found["boxes"], known["boxes"][:, :count])
+    assert torch.equal(found["labels"], known["labels"][:, :count])
+    alone = len(train.photos[4].objects)
+    assert (known["labels"] >= 0).sum() > alone
+
+
 def test_a_thawed_backbone_is_saved_whole_or_not_at_all(scene, tmp_path):
-    from frostbox.detector import Settings
+    from frostbox.selection import Settings
 
     train, _, head, _ = scene
     backbone = backbones.create("lite0", (8, 16, 32))

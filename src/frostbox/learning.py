@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostbox import evaluation, planning
 from frostbox.backbones import Backbone
 from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
-from frostbox.detector import Detector, Settings
+from frostbox.detector import Detector
+from frostbox.errors import SettingsError
 from frostbox.evaluation import Predictions
 from frostbox.features.cache import FeatureCache
 from frostbox.heads import FeatureSpec, Head
 from frostbox.loggers import RunLoggers
 from frostbox.schedule import Schedule
+from frostbox.selection import Settings
 from frostbox.settings import TrainSettings
 from frostbox.thawing import NONE, samples
 from frostbox.training import FitResult, FitSettings, fit
@@ -88,6 +93,44 @@ class Learner:
         return self.run if name == HEAD else self.run / name
 
     def _phase(
+        self, name: str, stages: Stages | None, clock: Clock, console: Console, resume: bool
+    ) -> FitResult:
+        """One phase; from its start with batches of half the size where memory is not enough."""
+        parts: list[nn.Module] = [self.head] if stages is None else [self.head, stages]
+        states = [_copied(part.state_dict()) for part in parts]
+        while True:
+            try:
+                return self._attempt(name, stages, clock, console, resume)
+            except torch.OutOfMemoryError as error:
+                failure = str(error).partition(". ")[0]
+            # Here the error holds the step's tensors no more.
+            self._halve_batches(failure, console)
+            for part, state in zip(parts, states, strict=True):
+                part.cpu().load_state_dict(state)
+            gc.collect()
+            torch.cuda.empty_cache()
+            resume = False
+
+    def _halve_batches(self, failure: str, console: Console) -> None:
+        before = self.settings.fit
+        size = before.batch_size // 2
+        if size < 2:
+            width, height = self.settings.size
+            raise SettingsError(
+                f"the memory of {self.device} is not enough for steps of {before.batch_size} images"
+                f" of {width} x {height} ({failure}): choose a smaller size, or --device cpu"
+            )
+        # As the noise of the gradient grows (AdamW: the square root, arXiv:2205.10287).
+        fit = replace(before, batch_size=size, lr=before.lr * math.sqrt(0.5))
+        thaw_lr = self.settings.thaw_lr * math.sqrt(0.5)
+        self.settings = replace(self.settings, fit=fit, thaw_lr=thaw_lr)
+        (self.run / "settings.json").write_text(self.settings.to_json())
+        console.print(
+            f"the memory of {self.device} is not enough for steps of {before.batch_size} images: "
+            f"this phase begins again with {size}, and learning rates of 0.71 of what they were"
+        )
+
+    def _attempt(
         self, name: str, stages: Stages | None, clock: Clock, console: Console, resume: bool
     ) -> FitResult:
         settings = self.settings.fit if stages is None else self.settings.thaw_fit()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from frostbox.backbones.stages import Stages
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.views import View
 from frostbox.errors import FrostboxError, SettingsError
-from frostbox.features.engine import Engine
+from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import images_per_shard
 from frostbox.features.index import DTYPES, FLOAT16, views_for
 from frostbox.features.shards import load_views
@@ -28,14 +27,14 @@ from frostbox.heads import FeatureSpec, Head
 from frostbox.memory import peak_bytes, resident_bytes
 from frostbox.precision import uses_bf16
 from frostbox.steps import Batch, run_head
-from frostbox.threads import helping_threads
-from frostbox.training import FitSettings, Samples, view_sampler
-from frostbox.units import seconds_text, size_text
+from frostbox.training import FitSettings, Samples, batches, reading_processes, view_sampler
+from frostbox.units import counted, seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
 _TIMED_IMAGES = 48
 _WARM, _FEWEST, _TIMED = 4, 4, 12  # steps; the first ones compile and allocate
 _TIMED_SECONDS = 5.0  # after which the fewest are enough
+_READY = 2  # batches of each process that reads
 _CHECKED = 4  # batches of a validation, the first of them to warm up
 # What logging, averaging of weights and checkpoints add to a step: a share, and seconds.
 _OVERHEAD_SHARE, _OVERHEAD = 1.05, 0.01
@@ -149,7 +148,7 @@ def estimate_training(
     steps = settings.epochs * -(-images // batch)
     maps = sum(m.nbytes for m in train.__getitems__([(0, 0)])[0])
     return Estimate(
-        what=f"training {weights / 1e6:.2f} M weights for {settings.epochs} epochs",
+        what=f"training {weights / 1e6:.2f} M weights for {counted(settings.epochs, 'epoch')}",
         seconds=steps * step,
         disk_bytes=weights * 4 * 8,  # best.ckpt, last.ckpt with AdamW's state, best.safetensors
         # Weights, gradients and AdamW's two moments; activations of about three batches.
@@ -175,24 +174,27 @@ def time_steps(
     for part in parts:
         part.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if stages is not None:
-        stages.thaw()
+        stages.thaw(depthwise=device == "cuda")
     bf16 = uses_bf16(settings.precision, device)
     learned = [p for part in parts for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=0.0, fused=True)
     size = min(settings.batch_size, len(train))
     steps: list[float] = []
     checks: list[float] = []
-    with torch.random.fork_rng(devices=[]), _batches(train, size, settings) as batches:
+    coming = _endless(train, size, settings, device)
+    # Processes have some batches ready before the first step.
+    ready = _READY * reading_processes(train, device)
+    with torch.random.fork_rng(devices=[]), closing(coming):
 
         def loss() -> Tensor:
-            maps, encoded = next(batches)
+            maps, encoded = next(coming)
             maps = [m.to(device) for m in maps]
             encoded = {name: t.to(device) for name, t in encoded.items()}
             losses = head.loss(run_head(head, maps, bf16, stages), encoded)
             return torch.stack(list(losses.values())).sum()
 
         head.train()
-        while len(steps) < _WARM + _TIMED:
+        while len(steps) < _WARM + ready + _TIMED:
             if sum(steps[_WARM:]) > _TIMED_SECONDS and len(steps) >= _WARM + _FEWEST:
                 break
             started = time.perf_counter()
@@ -217,30 +219,23 @@ def time_steps(
     if stages is not None:
         stages.freeze()
     scale = settings.batch_size / size
+    last = steps[_WARM:][-_TIMED:]
+    step = fmean(last) if ready else median(last)  # processes bring some batches at a time
     return (
-        scale * (_OVERHEAD_SHARE * median(steps[_WARM:]) + _OVERHEAD),
+        scale * (_OVERHEAD_SHARE * step + _OVERHEAD),
         scale * median(checks[1:]),
     )
 
 
-@contextmanager
-def _batches(train: Samples, size: int, settings: FitSettings) -> Iterator[Iterator[Batch]]:
-    """Endless batches of so many images, in the order of `fit`; the next is read in a thread."""
+def _endless(
+    train: Samples, size: int, settings: FitSettings, device: str
+) -> Generator[Batch, None, None]:
+    """Batches of so many images, in the order of `fit` and read as there."""
     rows = list(view_sampler(train, settings))
-
-    def read(number: int) -> Batch:
-        first = number * size % max(1, len(rows) - size + 1)
-        return train.__getitems__(rows[first : first + size])
-
-    def ahead() -> Iterator[Batch]:
-        coming = pool.submit(read, 0)
-        for number in itertools.count(1):
-            batch = coming.result()
-            coming = pool.submit(read, number)
-            yield batch
-
-    with helping_threads(1, "read") as pool:
-        yield ahead()
+    rows += rows[: -len(rows) % size]
+    loader = batches(train, rows, size, device)
+    while True:
+        yield from loader
 
 
 def _wait(device: str) -> None:

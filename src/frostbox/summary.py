@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -121,10 +122,6 @@ def _phase_summary(settings: FitSettings, result: FitResult | None) -> dict[str,
 
 def environment(device: str) -> dict[str, Any]:
     """Versions and machine, for the summary of a run."""
-    import openvino
-    import timm
-    import torchvision
-
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -132,7 +129,13 @@ def environment(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": device,
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
-        "openvino": openvino.__version__,
+        **{name: _installed(name) for name in ("torchvision", "timm", "openvino")},
     }
+
+
+def _installed(name: str) -> str | None:
+    """A package's version; engines do without OpenVINO."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from frostbox.backbones import Backbone
 from frostbox.backbones.stages import Stages
@@ -29,7 +30,7 @@ from frostbox.training import CachedViews, Samples
 
 NONE, ALL = "none", "all"
 _MOST_DRAWS = 1 << 30
-_DECODERS = 4
+_DECODERS = 4  # threads of this process
 
 
 def stage_count(thaw: str, available: int) -> int:
@@ -60,21 +61,24 @@ class PhotoViews(Samples):
         objects: how many objects each image has.
     """
 
+    decodes = True
+
     def __init__(
         self,
         dataset: DetectionSet,
-        ids: Sequence[str],
+        cache: FeatureCache,
         backbone: Backbone,
         head: Head,
-        size: tuple[int, int],
-        mode: str,
         *,
         difficult: bool = True,
         drawn: bool = True,
     ) -> None:
         known = {image.image_id: image for image in dataset.photos}
-        self._images = [known[image_id] for image_id in ids]
-        self._dataset, self._head, self._size, self._mode = dataset, head, size, mode
+        self._images = [known[image_id] for image_id in cache.ids]
+        self._sizes = cache.original_sizes
+        request = cache.index.request
+        self._dataset, self._head = dataset, head
+        self._size, self._mode = request.size, request.mode
         self._fill = canvas(backbone)
         self._difficult, self._drawn = difficult, drawn
         self.views = _MOST_DRAWS if drawn else 1
@@ -87,19 +91,32 @@ class PhotoViews(Samples):
         return len(self._images)
 
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
-        """[uint8 (B, 3, H, W)] and the encoded targets; photos are decoded in threads."""
-        with helping_threads(_DECODERS, "decode") as pool:
-            loaded = list(pool.map(self._load, rows))
+        """[uint8 (B, 3, H, W)] and the encoded targets.
+
+        Photos are decoded in threads; in one of several processes, one after the other.
+        """
+        if get_worker_info() is not None:
+            loaded = [self._load(row) for row in rows]
+        else:
+            with helping_threads(_DECODERS, "decode") as pool:
+                loaded = list(pool.map(self._load, rows))
         pictures, found = zip(*loaded, strict=True)
         return [torch.stack(pictures)], self._head.encode(found)
 
     def _load(self, row: Row) -> tuple[Tensor, dict[str, Tensor]]:
         number, draw = row
         image = self._images[number]
-        view = endless_view(draw, self._fill) if self._drawn else View("original")
-        size, (picture,) = load_views(image, self._mode, self._size, [view])
-        place = view.geometry(image.image_id, self._mode, size, self._size)
-        return picture, targets(image, self._dataset, place, difficult=self._difficult)
+        view = View("original")
+        if self._drawn:
+            view = endless_view(draw, self._fill, mosaics=not self._head.whole)
+        _, (picture,) = load_views(image, self._mode, self._size, [view], self._images)
+        parts = []
+        shown = (number, *view.partners(image.image_id, len(self._images)))
+        for part, k in enumerate(shown):
+            place = view.geometry(image.image_id, self._mode, self._sizes[k], self._size, part)
+            known = self._images[k]
+            parts.append(targets(known, self._dataset, place, difficult=self._difficult))
+        return picture, {name: torch.cat([found[name] for found in parts]) for name in parts[0]}
 
 
 def samples(
@@ -121,8 +138,4 @@ def samples(
     if stages is None or stages.reads:
         strides = stages.reads if stages is not None else None
         return CachedViews(cache, dataset, head, difficult=difficult, strides=strides)
-    request = cache.index.request
-    return PhotoViews(
-        dataset, cache.ids, backbone, head, request.size, request.mode,
-        difficult=difficult, drawn=drawn,
-    )  # fmt: skip
+    return PhotoViews(dataset, cache, backbone, head, difficult=difficult, drawn=drawn)

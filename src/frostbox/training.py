@@ -7,6 +7,7 @@ It knows heads and caches and nothing of files of annotations or of the command 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from frostbox.backbones.stages import Stages
 from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress, ValidateEvery
@@ -111,6 +112,7 @@ class Samples(Dataset[Batch]):
         views: how many views of an image there are to choose from.
         objects: how many objects each image has.
         block: images that lie together, in order, where they are read from.
+        decodes: whether a batch costs a processor so much that it may keep a GPU waiting.
         window: images among which to shuffle because all do not fit into memory; 0 for all.
     """
 
@@ -118,6 +120,7 @@ class Samples(Dataset[Batch]):
     objects: list[int]
     block: int = 1
     window: int = 0
+    decodes: bool = False
 
     @abstractmethod
     def __len__(self) -> int:
@@ -231,13 +234,10 @@ def fit(
     batch_size = min(settings.batch_size, len(sampler))
     # A last batch of one image has no batch statistics; it is left out, another one each epoch.
     drop_last = len(sampler) % batch_size == 1
-    train_loader = _Ahead(
-        train, batch_size=batch_size, sampler=sampler, collate_fn=_as_is, drop_last=drop_last
-    )
+    train_loader = batches(train, sampler, batch_size, device, drop_last=drop_last)
     val_loader = None
     if val is not None:
-        val_rows = [(i, 0) for i in range(len(val))]
-        val_loader = _Ahead(val, batch_size=batch_size, sampler=val_rows, collate_fn=_as_is)
+        val_loader = batches(val, [(i, 0) for i in range(len(val))], batch_size, device)
 
     last = run / "last.ckpt"
     if resume and not last.exists():
@@ -287,7 +287,7 @@ def fit(
         settings,
         steps=settings.epochs * len(train_loader),
         bf16=uses_bf16(settings.precision, device),
-        stages=stages.thaw() if stages is not None else None,
+        stages=stages.thaw(depthwise=device == "cuda") if stages is not None else None,
     )
     trainer.fit(
         module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
@@ -320,6 +320,31 @@ def view_sampler(train: Samples, settings: FitSettings) -> ViewSampler:
         rows, train.views, settings.seed, settings.epoch_images,
         window=settings.shuffle_window or train.window, block=train.block,
     )  # fmt: skip
+
+
+def batches(
+    samples: Samples,
+    rows: Sampler[Row] | Sequence[Row],
+    size: int,
+    device: str,
+    *,
+    drop_last: bool = False,
+) -> DataLoader[Batch]:
+    """Batches of so many rows, the next ones read while one is learned from.
+
+    Photos for a GPU are decoded in processes, one a core; all else is read in a thread.
+    """
+    count = reading_processes(samples, device)
+    return _Ahead(
+        samples, batch_size=size, sampler=rows, collate_fn=_as_is, drop_last=drop_last,
+        num_workers=count, persistent_workers=count > 0, pin_memory=device == "cuda",
+    )  # fmt: skip
+
+
+def reading_processes(samples: Samples, device: str) -> int:
+    """In how many processes of their own batches are read; 0 for this one."""
+    cores = os.cpu_count() or 1
+    return cores - 1 if samples.decodes and device == "cuda" else 0
 
 
 class _Ahead(DataLoader[Batch]):

@@ -22,9 +22,9 @@ from frostbox.errors import BackboneError, SettingsError
 class Stages(nn.Module):
     """The last `count` stages, sharing their weights with the backbone they come from.
 
-    What is trained are dense convolutions and linear layers. Batch norm is frozen, statistics and
-    weights (as torchvision's FrozenBatchNorm2d), and so are depthwise filters: they hold 2 % of
-    the weights of such a net, and their gradients would take more than half of the time.
+    What is trained are convolutions and linear layers. Batch norm is frozen, statistics and
+    weights (as torchvision's FrozenBatchNorm2d), and on a CPU so are depthwise filters: they hold
+    2 % of the weights of such a net, and their gradients would take more than half of the time.
 
     Attributes:
         reads: the strides of the maps that `forward` takes, finest first; () for the photos.
@@ -47,10 +47,14 @@ class Stages(nn.Module):
         """Stay in eval mode: batch-norm statistics must not drift."""
         return super().train(False)
 
-    def thaw(self) -> Self:
-        """Let the weights learn, but those of norms and depthwise convolutions."""
+    def thaw(self, depthwise: bool = False) -> Self:
+        """Let the weights learn, but those of norms.
+
+        Args:
+            depthwise: those of depthwise convolutions too.
+        """
         for module in self.modules():
-            kept = isinstance(module, _NORMS) or _depthwise(module)
+            kept = isinstance(module, _NORMS) or (not depthwise and _depthwise(module))
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(not kept)
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -236,32 +236,36 @@ def mosaics_among(count: int) -> int:
     return sum(_kind(number) == MOSAIC for number in range(2, count))
 
 
-def endless_view(draw: int, fill: tuple[int, int, int]) -> View:
-    """One of endlessly many views: as it is, mirrored, zoomed in or out, by turns of four.
+def endless_view(draw: int, fill: tuple[int, int, int], mosaics: bool = True) -> View:
+    """One of endlessly many views: by turns as it is, mirrored, and what a cache has after these.
 
     Args:
         draw: 0 or more; the same draw is the same view.
         fill: as in `first_views`.
+        mosaics: False for zooms in their place.
     """
-    if draw % 4 < 2:
-        return _view(draw % 4, fill)
-    return _zoom((ZOOM_IN, ZOOM_OUT)[draw % 2], draw, fill)
+    turn = draw % (2 + len(_TURNS))
+    if turn < 2:
+        return _view(turn, fill)
+    kind = _kind(turn)
+    if kind == MOSAIC and not mosaics:
+        kind = _kind(turn + 1)
+    return _drawn(kind, draw, fill)
 
 
 def _view(number: int, fill: tuple[int, int, int]) -> View:
     if number < 2:
         return (View("original"), View("flip", flip=True))[number]
-    kind = _kind(number)
-    if kind == MOSAIC:
-        return MosaicView(f"{kind} {number}", number=number, fill=fill)
-    return _zoom(kind, number, fill)
+    return _drawn(_kind(number), number, fill)
 
 
 def _kind(number: int) -> str:
     return _TURNS[(number - 2) % len(_TURNS)]
 
 
-def _zoom(kind: str, number: int, fill: tuple[int, int, int]) -> DrawnView:
+def _drawn(kind: str, number: int, fill: tuple[int, int, int]) -> View:
+    if kind == MOSAIC:
+        return MosaicView(f"{kind} {number}", number=number, fill=fill)
     side = {ZOOM_IN: (0.4, 1.0), ZOOM_OUT: (0.5, 1.0)}[kind]
     return DrawnView(f"{kind} {number}", kind=kind, number=number, side=side, fill=fill)
 
