@@ -29,21 +29,23 @@ def sets(tmp_path, request):
     return train.subset(repeated[: request.param]), load(root, "val")
 
 
-def choose(sets, given, budget, monkeypatch):
+def choose(sets, given, budget, monkeypatch, device="cpu"):
     monkeypatch.setattr(recipes, "measured_pace", lambda *_: PACE)
     text = io.StringIO()
     settings = TrainSettings.create(given)
     console = Console(file=text, width=1000)
-    return chosen(settings, given, *sets, budget, "cpu", console), text.getvalue()
+    return chosen(settings, given, *sets, budget, device, console), text.getvalue()
 
 
-def fitting(images):
-    return [r for r in RECIPES if r.images[0] <= images <= r.images[1]]
+def fitting(images, gpu=False):
+    known = [r for r in RECIPES if r.images[0] <= images <= r.images[1]]
+    return known if gpu else [r for r in known if not r.gpu]
 
 
+@pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("images", [300, 1000, 1001, 5000, 100000])
-def test_recipes_go_from_cheap_to_dear(images):
-    needs = [recipe.seconds(PACE, images, 100) for recipe in fitting(images)]
+def test_recipes_go_from_cheap_to_dear(images, gpu):
+    needs = [recipe.seconds(PACE, images, 100) for recipe in fitting(images, gpu)]
     assert needs == sorted(needs)
     assert all(0 < recipe.head_share() <= 1 for recipe in RECIPES)
     assert (RECIPES[0].view, RECIPES[0].step) == (1.0, 1.0)
@@ -61,7 +63,7 @@ def test_a_longer_budget_buys_a_better_recipe_and_says_why(sets, monkeypatch):
         assert (settings.fit.batch_size, settings.fit.lr) == (recipe.batch_size, recipe.lr)
         assert f"{recipe.backbone}, {recipe.size} x {recipe.size}" in said
         assert "100 views/s, 200 images/s" in said
-        if recipe is not RECIPES[-1]:
+        if recipe is not fitting(images)[-1]:
             assert "and more it would be" in said
     assert len(set(seen)) == len(fitting(images)) > 2
 
@@ -74,12 +76,15 @@ def test_a_small_data_set_gets_more_passes_and_more_views():
         assert steps == pytest.approx(max(12000 / 32, recipe.passes * 200 / recipe.batch_size))
         assert small[1] * recipe.passes == pytest.approx(small[0] * recipe.thaw_passes)
         most, fewest = recipe.enough_views(100), recipe.enough_views(20000)
+        if recipe.thaw == "all":  # sees its photos anew each time
+            assert most == fewest == recipe.views
+            continue
         assert most > fewest >= recipe.views or most == fewest == 8
     for recipe in RECIPES:
         views = [recipe.views_within(60.0 * m, PACE, 2500, 100) for m in (1, 10, 30, 1000)]
         assert views == sorted(views)
         assert views[0] == recipe.views
-        assert views[-1] == 8
+        assert views[-1] == (recipe.views if recipe.thaw == "all" else 8)
 
 
 def test_a_budget_too_short_for_all_takes_the_cheapest(sets, monkeypatch):
@@ -128,6 +133,24 @@ def test_without_a_budget_the_number_of_images_decides(sets, monkeypatch):
     every |= {"thaw_epochs": replayed.thaw_epochs, "seed": 3}
     again, _ = choose(sets, every, None, monkeypatch)
     assert again == replayed
+
+
+def test_a_gpu_thaws_everything_unless_it_is_told_otherwise(sets, monkeypatch):
+    small = len(sets[0].photos) <= 1000
+    for budget in (None, 1000.0):
+        settings, said = choose(sets, {}, budget, monkeypatch, "cuda")
+        assert (settings.thaw == "all") != small
+        assert ("thawed stages: all" in said) != small
+    settings, _ = choose(sets, {}, None, monkeypatch, "cuda")
+    if not small:
+        assert (settings.size, settings.fit.batch_size, settings.views) == ((512, 512), 64, 2)
+        assert (settings.fit.epochs, settings.thaw_epochs) == (8, 50)
+    on_cpu, _ = choose(sets, {}, 1000.0, monkeypatch)
+    assert on_cpu.thaw != "all"
+    pinned, _ = choose(sets, {"backbone": "lite0", "size": (320, 320)}, None, monkeypatch, "cuda")
+    assert pinned.thaw == ("none" if small else "1")
+    short, _ = choose(sets, {}, 30.0, monkeypatch, "cuda")
+    assert short.thaw == "none"
 
 
 @pytest.mark.parametrize("name", ["epochs", "thaw_epochs", "patience"])
