@@ -6,6 +6,7 @@ Boxes are (..., 4) float tensors. "normalised" means divided by image width and 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,21 +128,25 @@ def select(
     Returns:
         boxes (N, 4), scores (N,), labels int64 (N,), by descending score.
     """
-    num_classes = scores.shape[1]
-    flat = scores.flatten()
-    candidates = (scores >= threshold).flatten().nonzero().squeeze(1)
+    # In NumPy: on what is left of a picture, most of the time of a torch operation is its call.
+    dense = scores.numpy(force=True)
+    num_classes = dense.shape[1]
+    limits = threshold.numpy(force=True) if isinstance(threshold, Tensor) else np.array(threshold)
+    limits = np.broadcast_to(limits.astype(dense.dtype), num_classes)
+    candidates = np.flatnonzero(dense >= limits)
+    reached = dense.ravel()[candidates]
     if len(candidates) > max_candidates:
         # Only what can be among the best is sorted: an order of all takes longer than the rest.
-        reached = flat[candidates]
-        candidates = candidates[reached >= reached.topk(max_candidates, sorted=False)[0].min()]
-    order = flat[candidates].argsort(descending=True, stable=True)[:max_candidates]
-    candidates = candidates[order]
-    labels = candidates % num_classes
-    boxes = boxes[candidates // num_classes]
-    scores = flat[candidates]
+        best = reached >= np.partition(reached, -max_candidates)[-max_candidates]
+        candidates, reached = candidates[best], reached[best]
+    order = np.argsort(-reached, kind="stable")[:max_candidates]
+    places, classes = np.divmod(candidates[order], num_classes)
+    boxes, scores, labels, lowest = (
+        torch.from_numpy(array).to(scores.device)
+        for array in (boxes.numpy(force=True)[places], reached[order], classes, limits[classes])
+    )
     if nms is None or len(boxes) < 2:
         return boxes[:max_detections], scores[:max_detections], labels[:max_detections]
-    lowest = torch.as_tensor(threshold).to(scores).expand(num_classes)[labels]
     return suppress(
         suppression, boxes, scores, labels, iou=nms, lowest=lowest, limit=max_detections
     )
