@@ -17,7 +17,7 @@ from frostbox.data.voc import load
 from frostbox.errors import SettingsError
 from frostbox.features.extract import extract
 from frostbox.heads import FeatureSpec, create_head, head_class, head_names
-from frostbox.memory import physical_bytes
+from frostbox.memory import _limits, physical_bytes
 from frostbox.sampling import ViewSampler
 from frostbox.training import CachedViews, FitSettings, fit, view_sampler
 from tests.shapes import write_shapes
@@ -323,6 +323,33 @@ def six(tmp_path):
     spec = FeatureSpec((32,), backbone.channels, backbone.map_sizes((64, 64)))
     head = create_head("grid", spec, len(dataset.classes))
     return cache, dataset, head
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "limits"),
+    [
+        (
+            "0::/a/b\n",
+            {"memory.max": "900", "a/memory.max": "70", "a/b/memory.max": "max"},
+            [70, 900],
+        ),
+        ("0::/\n", {"memory.max": "max"}, []),
+        (
+            "4:memory:/a\n3:cpu:/a\n0::/\n",
+            {"memory/memory.limit_in_bytes": "90", "memory/a/memory.limit_in_bytes": "50"},
+            [50, 90],
+        ),
+        (None, {}, []),
+    ],
+)
+def test_memory_that_control_groups_allow(tmp_path, lines, files, limits):
+    own, groups = tmp_path / "cgroup", tmp_path / "groups"
+    if lines is not None:
+        own.write_text(lines)
+    for name, text in files.items():
+        (groups / name).parent.mkdir(parents=True, exist_ok=True)
+        (groups / name).write_text(text + "\n")
+    assert list(_limits(own, groups)) == limits
 
 
 def test_a_cache_that_does_not_fit_into_memory_is_shuffled_in_windows(six, monkeypatch):

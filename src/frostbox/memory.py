@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 
 def physical_bytes() -> int:
@@ -13,9 +14,30 @@ def physical_bytes() -> int:
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return 0
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.exists() else "max"
-    return min(whole, int(allowed)) if allowed.isdecimal() else whole
+    return min([whole, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _limits(own: Path, groups: Path) -> Iterator[int]:
+    """What Linux's control groups allow this process, in bytes: its own, and those around it.
+
+    Args:
+        own: lines NUMBER:CONTROLLERS:PATH; version 2 has one without controllers (man cgroups).
+        groups: where the groups are mounted.
+    """
+    lines = own.read_text().splitlines() if own.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers == "":
+            root, name = groups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = groups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        below = PurePosixPath(path.strip("/"))
+        for folder in (below, *below.parents):
+            limit = root / folder / name
+            allowed = limit.read_text().strip() if limit.exists() else "max"
+            if allowed.isdecimal():
+                yield int(allowed)
 
 
 def resident_bytes() -> int:

@@ -264,6 +264,46 @@ def test_damaged_shards_are_named(cache):
         FeatureCache.open(cache.path)
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no posix_fadvise on this system")
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_what_is_read_is_announced_to_the_system(photos, backbone, tmp_path, monkeypatch, dtype):
+    cache = extract(
+        photos, backbone, tmp_path / "d", size=SIZE, views=2, engine="torch", shard_images=4,
+        dtype=dtype,
+    )  # fmt: skip
+    announced = []
+
+    def note(number, offset, length, advice):
+        assert advice == os.POSIX_FADV_WILLNEED
+        announced.append(os.pread(number, length, offset))
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    samples = [(5, 1), (0, 0), (2, 1)]
+    maps = cache.read(samples)
+    assert len(announced) == len(samples) * len(cache.strides)
+    for place in range(len(samples)):
+        for k, found in enumerate(maps):
+            nbytes = announced[place * len(maps) + k]
+            if dtype == "float16":
+                assert nbytes == found[place].numpy().tobytes()
+            else:
+                stored = np.frombuffer(nbytes, np.int8).reshape(found[place].shape)
+                scale = np.abs(found[place].numpy() / np.where(stored == 0, 1, stored)).max((1, 2))
+                back = stored * scale[:, None, None]
+                np.testing.assert_allclose(back, found[place].numpy(), rtol=2e-3, atol=1e-6)
+
+
+def test_shards_that_are_not_used_are_let_go(cache, monkeypatch):
+    monkeypatch.setattr("frostbox.features.cache._MOST_MAPPED", 1)
+    expected = [m.clone() for m in cache.read([(0, 0), (5, 1)])]
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    for _ in range(20):
+        for found, known in zip(cache.read([(0, 0), (5, 1)]), expected, strict=True):
+            assert torch.equal(found, known)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
 def test_a_shard_with_other_tensors(cache):
     path = cache.path / "shard-00000.safetensors"
     save_file({"stride16": torch.zeros(4, 2, 112, 4, 6)}, path)

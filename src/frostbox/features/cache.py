@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from frostbox.features.index import (
     Shard,
     fingerprint,
 )
+from frostbox.features.mapped import MappedShard, damaged
 
 if TYPE_CHECKING:
     from frostbox.data.transforms import Geometry
@@ -40,6 +42,9 @@ __all__ = [
     "Shard",
     "fingerprint",
 ]
+
+
+_MOST_MAPPED = 400  # shards at a time, each with an open file: systems allow a thousand
 
 
 class FeatureCache:
@@ -64,7 +69,7 @@ class FeatureCache:
         self.skipped = {k: v for shard in index.shards for k, v in shard.skipped.items()}
         # First image index of every shard, and the end of the last.
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in index.shards)])
-        self._maps: dict[int, list[tuple[Tensor, Tensor | None]]] = {}
+        self._mapped: OrderedDict[int, MappedShard] = OrderedDict()  # the last used one last
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureCache:
@@ -99,7 +104,7 @@ class FeatureCache:
         return len(self.ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}
+        return {**self.__dict__, "_mapped": OrderedDict()}
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -190,10 +195,12 @@ class FeatureCache:
         ]
         shard_of = np.searchsorted(self._starts, rows[:, 0], side="right") - 1
         local = rows[:, 0] - self._starts[shard_of]
-        for place, (shard, row, view) in enumerate(
-            zip(shard_of.tolist(), local.tolist(), rows[:, 1].tolist(), strict=True)
-        ):
-            maps = self._mapped(shard)
+        places = list(zip(shard_of.tolist(), local.tolist(), rows[:, 1].tolist(), strict=True))
+        views = len(self.views)
+        for shard, row, view in places:
+            self._shard(shard).announce(row * views + view, wanted)
+        for place, (shard, row, view) in enumerate(places):
+            maps = self._shard(shard).maps
             for target, k in zip(out, wanted, strict=True):
                 stored, scale = maps[k]
                 if scale is None:
@@ -208,7 +215,7 @@ class FeatureCache:
             check_shard(self.path, shard)
             with open(self.path / shard.file, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                    raise _damaged(self.path / shard.file, "its sha256 is not the index's")
+                    raise damaged(self.path / shard.file, "its sha256 is not the index's")
 
     def _columns(self, strides: Sequence[int] | None) -> list[int]:
         if strides is None:
@@ -221,49 +228,19 @@ class FeatureCache:
             )
         return [self.strides.index(stride) for stride in strides]
 
-    def _mapped(self, number: int) -> list[tuple[Tensor, Tensor | None]]:
-        """The maps of a shard, (images, views, C, h, w) per stride, backed by its file.
-
-        Those of int8 come with their scales, float16 (C, 1, 1).
-        """
-        if number not in self._maps:
-            from safetensors import SafetensorError, safe_open
-
+    def _shard(self, number: int) -> MappedShard:
+        """A shard in use; the one that was not used for longest is let go where there are many."""
+        if number not in self._mapped:
             shard = self.index.shards[number]
-            path = self.path / shard.file
-            views = len(self.views)
-            maps: list[tuple[Tensor, Tensor | None]] = []
             kind = torch.int8 if self.index.request.dtype == INT8 else torch.float16
-            try:
-                # The tensors keep the mapping alive after the file is closed.
-                with safe_open(path, framework="pt", device="cpu") as file:
-                    for k, stride in enumerate(self.strides):
-                        tensor = file.get_tensor(tensor_name(stride))
-                        shape = (len(shard.ids), views, self.channels[k], *self.map_sizes[k])
-                        if tuple(tensor.shape) != shape or tensor.dtype != kind:
-                            raise _damaged(
-                                path, f"{tensor_name(stride)} is {tuple(tensor.shape)}, not {shape}"
-                            )
-                        scale = None
-                        if kind == torch.int8:
-                            scale = file.get_tensor(scale_name(stride)).half()[:, None, None]
-                            if len(scale) != self.channels[k]:
-                                raise _damaged(path, f"{scale_name(stride)} has {len(scale)} rows")
-                        maps.append((tensor, scale))
-            except (SafetensorError, OSError) as error:
-                raise _damaged(path, str(error)) from error
-            self._maps[number] = maps
-        return self._maps[number]
-
-
-def tensor_name(stride: int) -> str:
-    """Name of a stride's tensor inside a shard."""
-    return f"stride{stride}"
-
-
-def scale_name(stride: int) -> str:
-    """Name of the scales of a stride's int8 tensor."""
-    return f"stride{stride}.scale"
+            self._mapped[number] = MappedShard(
+                self.path / shard.file, shard, len(self.views), kind, self.strides, self.channels,
+                self.map_sizes,
+            )  # fmt: skip
+            if len(self._mapped) > _MOST_MAPPED:
+                self._mapped.popitem(last=False)
+        self._mapped.move_to_end(number)
+        return self._mapped[number]
 
 
 def check_shard(folder: Path, shard: Shard) -> None:
@@ -280,14 +257,8 @@ def check_shard(folder: Path, shard: Shard) -> None:
             "command again"
         ) from error
     if size != shard.nbytes:
-        raise _damaged(path, f"it has {size} bytes, not {shard.nbytes}")
+        raise damaged(path, f"it has {size} bytes, not {shard.nbytes}")
     try:
         json.loads(header)
     except ValueError as error:
-        raise _damaged(path, "its header is no safetensors header") from error
-
-
-def _damaged(path: Path, what: str) -> CacheError:
-    return CacheError(
-        f"the shard {path} is damaged: {what}; delete it and run the same extract command again"
-    )
+        raise damaged(path, "its header is no safetensors header") from error

@@ -24,9 +24,9 @@ from frostbox.data.photos import read_enough
 from frostbox.data.transforms import Geometry, apply_image, enough
 from frostbox.data.views import View
 from frostbox.errors import CacheError, DataError, NotFoundError
-from frostbox.features.cache import scale_name, tensor_name
 from frostbox.features.engine_contract import Engine
 from frostbox.features.index import INT8, CacheIndex, Shard, shard_file
+from frostbox.features.mapped import scale_name, tensor_name
 from frostbox.threads import helping_threads, one_thread
 
 _LOG = logging.getLogger("frostbox")
