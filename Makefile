@@ -12,11 +12,15 @@ DATA ?= $(if $(VOCDEVKIT),$(VOCDEVKIT)/VOC2007)
 demo: $(STAMP)
 	$(BIN)/frostbox demo --out $(OUT) $(DEMO_FLAGS)
 
+# One process a core, each computing in one thread: small operations gain nothing from two.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow -q
+	$(PYTEST) -m slow
 
 # The site: guide, API, and the course, whose pages are run. A warning is an error.
 docs: $(STAMP)
