@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from frostbox._version import __version__
 from frostbox.data.voc_layout import check_names
-from frostbox.errors import CheckpointError, DataError, NotFoundError
+from frostbox.errors import CheckpointError, DataError, NotFoundError, one_line
+from frostbox.untrusted import once, parse_json, shown
 
 FORMAT_VERSION = 4
 """Written into every file. A reader accepts its own version and older ones, and says of a newer
@@ -76,14 +78,14 @@ def _read_header(text: str | None, path: Path) -> dict[str, Any]:
             "'frostbox' field"
         )
     try:
-        header: dict[str, Any] = json.loads(text)
+        header: dict[str, Any] = parse_json(text, once)
         version = header["format_version"]
-        if not isinstance(version, int) or version < 1:
-            raise ValueError(f"format_version is {version!r}")
+        if type(version) is not int or version < 1:
+            raise ValueError(f"format_version is {shown(version)}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path} is damaged: the 'frostbox' field of its header cannot be read ({error!r}); "
-            "copy it again or train again"
+            f"{path} is damaged: the 'frostbox' field of its header cannot be read "
+            f"({one_line(error)}); copy it again or train again"
         ) from error
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -111,12 +113,30 @@ def _check_classes(names: Any, path: Path) -> None:
         return  # said by who reads the field
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CheckpointError(
-            f"{path} is damaged: classes is {names!r}, and must be a list of names"
+            f"{path} is damaged: classes is {shown(names)}, and must be a list of names"
         )
     try:
         check_names(names, path.name)
     except DataError as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
+
+
+def check_resumable(path: Path) -> None:
+    """Raise CheckpointError for what Lightning could not resume from.
+
+    It is unpickled here as it will be there: with tensors and plain values only, so that a file
+    from elsewhere cannot run code.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        whole = {"state_dict", "epoch", "optimizer_states", "loops"} <= set(stored)
+    except Exception as error:  # a damaged file raises a dozen unrelated types
+        raise CheckpointError(
+            f"{path} cannot be resumed from ({type(error).__name__}: "
+            f"{one_line(error).partition('. ')[0]}): copy it again, or train again"
+        ) from error
+    if not whole:
+        raise CheckpointError(f"{path} is no checkpoint of a training: train again")
 
 
 def weights_origin(weights: str, path: Path) -> str:
@@ -126,7 +146,8 @@ def weights_origin(weights: str, path: Path) -> str:
     if weights.endswith((".pth", ".pt", ".safetensors")):
         if Path(weights).name != weights:
             raise CheckpointError(
-                f"{path} names weights in another folder ({weights!r}): they must lie beside it"
+                f"{path} names weights in another folder ({shown(weights)}): they must lie "
+                "beside it"
             )
         return str(path.with_name(weights))
     return "auto"

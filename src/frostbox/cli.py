@@ -42,7 +42,7 @@ from frostbox.cli_shared import (
     say,
     write_json,
 )
-from frostbox.errors import FrostboxError
+from frostbox.errors import FrostboxError, visible
 
 app = typer.Typer(
     name="frostbox",
@@ -292,7 +292,9 @@ app.command()(cli_hub.pull)
 def main() -> None:
     """Run the command; an error meant for a person is one sentence and exit status 1."""
     # Warnings, such as a photo that is skipped, are sentences for the person at the terminal.
-    logging.getLogger("frostbox").handlers = [logging.StreamHandler()]
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible())
+    logging.getLogger("frostbox").handlers = [handler]
     try:
         app()
     except FrostboxError as error:
@@ -303,6 +305,13 @@ def main() -> None:
         _fail(f"{where}{error.strerror or error}; check the path, its permissions and free space")
 
 
+class _Visible(logging.Formatter):
+    """Messages repeat names of files and classes, which may hold what a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def _fail(message: str) -> NoReturn:
-    typer.secho(f"error: {message}", fg=typer.colors.RED, err=True)
+    typer.secho(f"error: {visible(message)}", fg=typer.colors.RED, err=True)
     sys.exit(1)

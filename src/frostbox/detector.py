@@ -22,16 +22,17 @@ from frostbox.checkpoint import detector_file, read_file, under, weights_origin,
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
-from frostbox.errors import CheckpointError, SettingsError
+from frostbox.errors import CheckpointError, SettingsError, one_line
 from frostbox.features.engine import create_engine
 from frostbox.features.engine_contract import Engine
 from frostbox.features.pictures import RawPictures
-from frostbox.heads import FeatureSpec, Head, Raw, create_head, settings_of
+from frostbox.heads import FeatureSpec, Head, Raw, check_sizes, create_head, settings_of
 from frostbox.selection import Selection, Settings
 from frostbox.sources import Source, one_ahead, pixels, read_ahead
 
 _LOG = logging.getLogger("frostbox")
 _BATCH = 16
+_LONG = 600  # characters of what PyTorch says of weights that do not fit
 _FEW = 8  # below this many pictures, compiling a faster engine costs more than it saves
 
 
@@ -353,14 +354,17 @@ class Detector(nn.Module):
                 backbone.thawed = info.get("thawed", False)
             maps = backbone.map_sizes(settings.size)
             spec = FeatureSpec(backbone.strides, backbone.channels, maps)
-            head = create_head(
-                header["head"]["name"], spec, len(settings.classes), header["head"]["settings"]
-            )
-            head.load_state_dict(under(tensors, "head."))
+            what = header["head"]["name"], spec, len(settings.classes), header["head"]["settings"]
+            weights = under(tensors, "head.")
+            check_sizes(header["head"]["settings"])
+            with torch.device("meta"):  # without memory: a header may ask for any amount of it
+                create_head(*what).load_state_dict(weights, assign=True)
+            head = create_head(*what)
+            head.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(
                 f"{path} does not fit the {info['name']} backbone and {header['head']['name']} "
-                f"head that its header names: {' '.join(str(error).split())}"
+                f"head that its header names: {one_line(error)[:_LONG]}"
             ) from error
         if not included and backbone.weights_hash != info["weights_hash"]:
             raise CheckpointError(

@@ -6,10 +6,20 @@ the message alone and exits with status 1; anything else that escapes is a defec
 
 from __future__ import annotations
 
+import unicodedata
+
 
 def one_line(text: object) -> str:
     """What others wrote, on one line and without what a terminal would obey, for a message."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def visible(text: str) -> str:
+    """A text in which what a terminal would obey is written out, but for ends of lines."""
+    obeyed = {
+        c for c in text if not (c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs")
+    }
+    return "".join(ascii(c)[1:-1] if c in obeyed else c for c in text) if obeyed else text
 
 
 class FrostboxError(Exception):

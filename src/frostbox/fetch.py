@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 
 from frostbox._version import __version__
+from frostbox.data.photos import open_image
 from frostbox.errors import DataError, NotFoundError, SettingsError, one_line
 from frostbox.units import seconds_text, size_text
 
@@ -41,8 +42,6 @@ class Limits:
 PICTURE = Limits(100_000_000, 60.0, picture=True)
 VIDEO = Limits(8_000_000_000, 3600.0, picture=False)
 PICTURE_PIXELS = 150_000_000
-# Pillow knows more formats, and has other programs decode some of them (EPS).
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Remote:
 def _check_picture(path: Path, name: str, what: str) -> None:
     """DataError unless the file is a picture of a size that can be decoded."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with open_image(path) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         width, height = 0, 0

@@ -27,6 +27,7 @@ from frostbox.errors import (
     one_line,
 )
 from frostbox.inputs import check_new_folder
+from frostbox.untrusted import parse_json
 
 _LOG = logging.getLogger("frostbox")
 DETECTOR = "best.safetensors"
@@ -114,6 +115,7 @@ def pull(repo: str, *, revision: str | None = None, out: str | Path | None = Non
     from frostbox.detector import Detector
 
     check_repo(repo)
+    _check_revision(revision)
     folder = Path(out) if out is not None else Path(repo.partition("/")[2])
     check_new_folder(folder, None, "with --out")
     api = huggingface_hub.HfApi(library_name="frostbox", library_version=__version__)
@@ -160,6 +162,7 @@ def address(path: str | PurePath) -> tuple[str, str | None] | None:
     if at and not revision:
         raise SettingsError(f"{path} names no revision after the @: leave both out")
     check_repo(repo)
+    _check_revision(revision or None)
     return repo, revision or None
 
 
@@ -197,6 +200,22 @@ def check_repo(repo: str) -> None:
         )
 
 
+def _check_revision(revision: str | None) -> None:
+    """Raise SettingsError for what no branch, tag or commit can be called.
+
+    huggingface_hub makes a file of that name in its cache.
+    """
+    if revision is not None and (
+        not re.fullmatch(r"[\w.+/-]{1,200}", revision, re.ASCII)
+        or revision.startswith("/")
+        or ".." in revision
+    ):
+        raise SettingsError(
+            f"'{one_line(revision)}' is no revision: give the name of a branch or tag, or the hash "
+            "of a commit"
+        )
+
+
 def _fetched(repo: str, name: str, revision: str | None) -> Path:
     import huggingface_hub
 
@@ -214,7 +233,7 @@ def _shared(path: Path, repo: str) -> bytes:
     if path.name == CARD:
         text = text.replace(PLACEHOLDER, repo)
     elif path.name == "settings.json":
-        values = json.loads(text)
+        values = parse_json(text)
         for name in _LOCAL_PATHS:
             if isinstance(values.get(name), str):
                 values[name] = PurePath(values[name]).name

@@ -94,10 +94,16 @@ class Labelled:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
+def _text(text: str) -> str:
+    """A text that a spreadsheet takes for one, and not for a formula that it runs."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _row(entry: Mapping[str, Any], found: Mapping[str, Any]) -> list[Any]:
     place = [entry.get("frame", ""), entry.get("time", "")]
     track = found.get("track")
     return [
-        entry["image"], *place, "" if track is None else track, found["name"], found["score"],
+        _text(str(entry["image"])), *place, "" if track is None else track, _text(found["name"]),
+        found["score"],
         *found["box"], entry["width"], entry["height"],
     ]  # fmt: skip

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostbox.errors import SettingsError
+from frostbox.errors import SettingsError, one_line
+from frostbox.untrusted import parse_json
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -169,8 +170,13 @@ class RunLoggers:
         path = self.run / RUNS
         if not self.resume or not path.exists():
             return None
-        found: str | None = json.loads(path.read_text()).get(name)
-        return found
+        try:
+            found = parse_json(path.read_bytes()).get(name)
+        except (ValueError, AttributeError) as error:
+            raise SettingsError(
+                f"{path} is damaged ({one_line(error)}): remove it, and a new run is begun there"
+            ) from error
+        return found if isinstance(found, str) else None
 
 
 @contextmanager

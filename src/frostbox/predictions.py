@@ -25,6 +25,7 @@ from frostbox.data.coco_fields import as_id
 from frostbox.detections import Detections
 from frostbox.errors import DataError
 from frostbox.evaluation import Predictions
+from frostbox.untrusted import once, parse_json, shown
 
 _FIELDS = ("image_id", "bbox", "score")
 _SHOWN = 5  # names in a message
@@ -87,8 +88,8 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
             data set does not have, no detection for any image of the split, or boxes in [0, 1].
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        entries = parse_json(path.read_bytes(), once)
+    except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}): give predictions as COCO results") from None
     if not isinstance(entries, list):
         raise DataError(f"{path} is no list: COCO results are a list of detections")
@@ -115,8 +116,8 @@ def read_predictions(path: Path, dataset: DetectionSet) -> tuple[Predictions, in
         ours = [f"the split's is {_called(image)!r}" for image in dataset.images[:1]]
         raise DataError(
             f"{path} has no detection for any image of '{dataset.split}' of {dataset.root}: its "
-            f"first image_id is {entries[0]['image_id']!r}, {(*ours, 'the split has none')[0]}; "
-            "give the split that was predicted"
+            f"first image_id is {shown(entries[0]['image_id'])}, "
+            f"{(*ours, 'the split has none')[0]}; give the split that was predicted"
         )
     if numbered:
         order = ", ".join(f"{k} {name}" for k, name in enumerate(dataset.classes, start=1))
@@ -177,19 +178,25 @@ def _numbers(images: Sequence[ImageAnnotation]) -> dict[Any, int]:
 
 def _check(entry: Any, where: str) -> None:
     if not isinstance(entry, dict):
-        raise DataError(f"{where} is {entry!r}: it must be an object with {', '.join(_FIELDS)}")
+        raise DataError(
+            f"{where} is {shown(entry)}: it must be an object with {', '.join(_FIELDS)}"
+        )
     for name in _FIELDS:
         if name not in entry:
             raise DataError(f"{where} has no {name}: COCO results have {', '.join(_FIELDS)}")
     box, score, image_id = entry["bbox"], entry["score"], entry["image_id"]
     if not (isinstance(box, list) and len(box) == 4 and all(_is_number(v) for v in box)):
-        raise DataError(f"{where}: bbox is {box!r}; it must be [x, y, width, height] in pixels")
+        raise DataError(
+            f"{where}: bbox is {shown(box)}; it must be [x, y, width, height] in pixels"
+        )
     if min(box[2:]) < 0:
-        raise DataError(f"{where}: bbox is {box!r}; width and height must not be negative")
+        raise DataError(f"{where}: bbox is {shown(box)}; width and height must not be negative")
     if not _is_number(score) or not 0 <= score <= 1:
-        raise DataError(f"{where}: score is {score!r}; it must be a number from 0 to 1")
+        raise DataError(f"{where}: score is {shown(score)}; it must be a number from 0 to 1")
     if as_id(image_id) is None:
-        raise DataError(f"{where}: image_id is {image_id!r}; it must be a number or a file stem")
+        raise DataError(
+            f"{where}: image_id is {shown(image_id)}; it must be a number or a file stem"
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -202,8 +209,8 @@ def _check_unit(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     boxes = [entry["bbox"] for entry in entries]
     if any(w > 0 and h > 0 for _, _, w, h in boxes) and max(map(max, boxes)) <= 1:
         raise DataError(
-            f"{path}: all boxes lie in [0, 1], as {boxes[0]!r} does; COCO results are in pixels: "
-            "multiply x and width by the image's width, y and height by its height"
+            f"{path}: all boxes lie in [0, 1], as {shown(boxes[0])} does; COCO results are in "
+            "pixels: multiply x and width by the image's width, y and height by its height"
         )
 
 
@@ -226,7 +233,7 @@ class _Classes:
             if label is not None or name in self.renamed or self.subset:
                 return name, label
         raise DataError(
-            f"{where}: category_name {name!r} is no class of the data set: it has "
+            f"{where}: category_name {shown(name)} is no class of the data set: it has "
             f"{', '.join(self.labels)}"
         )
 
@@ -235,13 +242,13 @@ class _Classes:
         if self.categories:
             if number is None or number not in self.categories:
                 raise DataError(
-                    f"{where}: category_id is {value!r}, which the data set does not have (or give "
-                    "category_name)"
+                    f"{where}: category_id is {shown(value)}, which the data set does not have (or "
+                    "give category_name)"
                 )
             return self.categories[number]
         if not isinstance(number, int) or not 1 <= number <= len(self.labels):
             raise DataError(
-                f"{where}: category_id is {value!r}; it counts from 1 to {len(self.labels)} in the "
-                f"order {', '.join(self.labels)} (or give category_name)"
+                f"{where}: category_id is {shown(value)}; it counts from 1 to {len(self.labels)} "
+                f"in the order {', '.join(self.labels)} (or give category_name)"
             )
         return number - 1

@@ -16,6 +16,7 @@ from frostbox.metrics.calibration import scale
 from frostbox.suppression import RESCORING, SUPPRESSIONS
 
 _LARGEST = 1 << 14  # pixels of a side
+_MOST_PIXELS = 1 << 24  # of both, whose feature maps take gigabytes
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         numbers = all(type(side) is int and 1 <= side <= _LARGEST for side in self.size)
-        if len(self.size) != 2 or not numbers:
+        if len(self.size) != 2 or not numbers or self.size[0] * self.size[1] > _MOST_PIXELS:
             raise SettingsError(
-                f"size is {self.size}: it must be width and height, each of 1 to {_LARGEST} pixels"
+                f"size is {self.size}: it must be width and height, each of 1 to {_LARGEST} pixels "
+                f"and {_MOST_PIXELS:,} in all"
             )
         if self.resize not in MODES:
             raise SettingsError(f"resize is {self.resize!r}: choose one of {', '.join(MODES)}")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from frostbox.data.views import first_views
-from frostbox.errors import NotFoundError, SettingsError
+from frostbox.errors import NotFoundError, SettingsError, one_line
 from frostbox.features.index import DTYPES, FLOAT16
 from frostbox.heads import check_types, head_class
 from frostbox.loggers import logger_names
 from frostbox.thawing import stage_count
 from frostbox.training import FitSettings
+from frostbox.untrusted import once, parse_json, shown
 
 SETTINGS_VERSION = 1
 """Of settings.json. A reader accepts its own version and older ones, which lack fields that then
@@ -140,11 +141,13 @@ class TrainSettings:
         if not path.exists():
             raise NotFoundError(f"{path} does not exist: give the settings.json of a run")
         try:
-            stored = json.loads(path.read_text())
+            stored = parse_json(path.read_bytes(), once)
             version = stored.pop("version")
             flat = {**stored.pop("fit"), **stored}
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise SettingsError(f"{path} is not a settings.json of frostbox: {error!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(
+                f"{path} is not a settings.json of frostbox: {one_line(repr(error))}"
+            ) from error
         if not isinstance(version, int) or version < 1:
             raise SettingsError(
                 f"{path} has version {version!r}: it is no settings.json of frostbox"
@@ -156,6 +159,8 @@ class TrainSettings:
             )
         for name in ("size", "classes"):
             if flat.get(name) is not None:
+                if not isinstance(flat[name], list):
+                    raise SettingsError(f"{path}: {name} is {shown(flat[name])}: it must be a list")
                 flat[name] = tuple(flat[name])
         return flat
 

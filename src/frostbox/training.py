@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from frostbox.backbones.stages import Stages
 from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress, ValidateEvery
+from frostbox.checkpoint import check_resumable
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
@@ -242,6 +243,8 @@ def fit(
     last = run / "last.ckpt"
     if resume and not last.exists():
         raise SettingsError(f"{last} does not exist: there is no run to resume there")
+    if resume:
+        check_resumable(last)
     kept: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
     metrics = MetricsFile(run / "metrics.csv")
     callbacks: list[Callback] = [metrics]

@@ -26,6 +26,11 @@ from frostbox.errors import DataError, NotFoundError
 _CODECS = ("libx264", "mpeg4")  # the first that is there: H.264 plays everywhere
 _OPTIONS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"qscale": "3"}}
 _SHORT = 0.5  # seconds that a video may end early; without a length of its own, four times that
+# FFmpeg's names of what films come in.
+_CONTAINERS = (
+    "mov", "matroska", "avi", "mpeg", "mpegts", "mpegvideo", "m4v", "h264", "hevc", "ivf", "flv",
+    "asf", "ogg", "gif", "mjpeg", "mxf", "nut", "dv",
+)  # fmt: skip
 _CAMERAS = {"Linux": "v4l2", "Darwin": "avfoundation", "Windows": "dshow"}
 
 
@@ -66,7 +71,7 @@ class Frames:
         self.stopped = False
         self._limit = limit
         try:
-            self._file = _camera(source) if isinstance(source, int) else av.open(str(source))
+            self._file = _camera(source) if isinstance(source, int) else _file(source)
         except (av.FFmpegError, OSError) as error:
             raise _not_opened(name, self.live, error) from error
         if not self._file.streams.video:
@@ -223,6 +228,14 @@ def _camera(number: int) -> Any:
     if number >= len(named):
         raise FileNotFoundError(2, "No such device")
     return av.open(f"video={named[number]}", format=kind)
+
+
+def _file(path: Path) -> Any:
+    """A video file, opened as one: a playlist by its name would read other files, and addresses."""
+    import av
+
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(_CONTAINERS)}
+    return av.open(f"file:{path}", container_options=options)
 
 
 def _not_opened(name: str, live: bool, error: Exception) -> DataError | NotFoundError:

@@ -70,7 +70,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def _archive(server: Server, content: bytes = CONTENT) -> Archive:
-    return Archive(server.url, hashlib.md5(content).hexdigest(), len(content))
+    return Archive(
+        server.url,
+        hashlib.md5(content).hexdigest(),
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+    )
 
 
 def test_a_whole_file(server: Server, tmp_path: Path) -> None:
@@ -137,7 +142,7 @@ def test_a_beginning_that_is_another_files_is_given_up(
 
 
 def test_a_wrong_checksum_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="came with the checksum .* and was removed"):
+    with pytest.raises(DataError, match="came with another checksum than .* and was removed"):
         fetch(_archive(server, b"other" + CONTENT[5:]), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -155,7 +160,7 @@ def test_a_server_that_refuses(server: Server, tmp_path: Path) -> None:
 
 def test_no_room_on_the_disk(server: Server, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"GB free and set\.zip needs .* FROSTBOX_DATA"):
-        fetch(Archive(server.url, "", 10**18), tmp_path)
+        fetch(Archive(server.url, "", 10**18, ""), tmp_path)
     assert server.asked == []
 
 

@@ -11,6 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from frostbox.errors import DataError
+from frostbox.untrusted import is_plain, shown
+
+LARGEST_SIDE = 1_000_000
+"""Pixels of a side, beyond which a size is no picture's."""
+
 Box = tuple[float, float, float, float]
 
 
@@ -81,6 +87,9 @@ class DetectionSet:
         boxes: how the numbers of its boxes were read, in words, where that had to be found out.
         own_names: the names that the data set itself has, each with what it was renamed to; what is
             not in `classes` was left out. Empty where nothing was renamed or left out.
+
+    Raises:
+        DataError: the id of an image has a control character, or is no Unicode text.
     """
 
     name: str
@@ -97,6 +106,12 @@ class DetectionSet:
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for image in self.images:
+            if not is_plain(image.image_id):  # lists, reports and terminals would break on it
+                raise DataError(
+                    f"{self.root}: the name of the image {shown(image.image_id)} has a control "
+                    "character or is no UTF-8; rename it."
+                )
         object.__setattr__(self, "_index", {name: k for k, name in enumerate(self.classes)})
 
     def __len__(self) -> int:

@@ -12,7 +12,6 @@ three numbers with a line and column, and refuses ids that are text. Its convert
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,6 +40,7 @@ from frostbox.data.photo_names import PhotoFinder, escapes, image_ids, repeated
 from frostbox.data.split_names import SPLIT_WORDS
 from frostbox.data.voc_layout import check_names
 from frostbox.errors import DataError, NotFoundError
+from frostbox.untrusted import Repeated, once, parse_json, shown
 
 logger = logging.getLogger("frostbox")
 
@@ -68,7 +68,8 @@ def read_coco(path: str | Path, split: str | None = None, name: str | None = Non
 
 
 def _read(path: Path, split: str) -> DetectionSet:
-    def light(entry: dict[str, Any]) -> dict[str, Any]:
+    def light(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entry = once(pairs)
         # Masks are most of the file: while it is parsed, they become a mark that they were there.
         for key in LONG:
             if key in entry:
@@ -76,9 +77,10 @@ def _read(path: Path, split: str) -> DetectionSet:
         return entry
 
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            content = json.load(file, object_hook=light)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parse_json(path.read_text(encoding="utf-8-sig"), light)
+    except Repeated as error:
+        raise DataError(f"{path}: {error}; remove one of the two.") from error
+    except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); export it again.") from error
     root = path.parent.parent if path.parent.name.lower() == "annotations" else path.parent
     words = [split, bare_name(path), *(w for w, meant in SPLIT_WORDS.items() if meant == split)]
@@ -166,14 +168,16 @@ class _Reader:
 
     def _with_ids(self, entries: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
         faults = [
-            f"{key}[{k}] has " + (f"the id {entry['id']!r}" if "id" in entry else "no id")
+            f"{key}[{k}] has " + (f"the id {shown(entry['id'])}" if "id" in entry else "no id")
             for k, entry in enumerate(entries)
             if as_id(entry.get("id")) is None
         ]
         refuse(faults, str(self.file), "give each entry a whole number")
         read = [{**entry, "id": as_id(entry["id"])} for entry in entries]
         count = Counter(entry["id"] for entry in read)
-        twice = [f"id {number!r} stands {n} times in {key}" for number, n in count.items() if n > 1]
+        twice = [
+            f"id {shown(number)} stands {n} times in {key}" for number, n in count.items() if n > 1
+        ]
         refuse(twice, str(self.file), "give each entry an id of its own")
         return read
 
@@ -186,7 +190,8 @@ class _Reader:
             name = entry.get("name")
             if not isinstance(name, str) or not name.strip():
                 raise DataError(
-                    f"{self.file}: category {entry['id']} has the name {name!r}; give it a name."
+                    f"{self.file}: category {entry['id']} has the name {shown(name)}; give it a "
+                    "name."
                 )
             names[entry["id"]] = name.strip()
         used = {as_id(entry.get("category_id")) for entry in annotations}
@@ -217,7 +222,7 @@ class _Reader:
                 continue
             photo = self.photo_of[entry["id"]] = self.photos.find(name)
             if photo is None and escapes(name) and "://" not in name:
-                leading_out.append(f"{where}: file_name is {name!r}")
+                leading_out.append(f"{where}: file_name is {shown(name)}")
             size = self._size(entry, photo)
             if size is None:
                 faults.append(f"{where} ({name}) has no width and height, and no photo to measure")
@@ -257,7 +262,10 @@ class _Reader:
                 logger.warning("%s: %s, where COCO has pixels", self.file, self.boxes)
         faults, boxless = [], []
         for k, entry in enumerate(annotations):
-            where = f"annotations[{k}] (id {entry.get('id')})"
+            number = entry.get("id")
+            where = (
+                f"annotations[{k}] (id {number if as_id(number) is not None else shown(number)})"
+            )
             image, category = as_id(entry.get("image_id")), as_id(entry.get("category_id"))
             bbox = entry.get("bbox")
             if image is None or image not in found:
@@ -267,7 +275,7 @@ class _Reader:
             elif bbox is None or bbox == []:
                 boxless.append(where)
             elif not is_box(bbox):
-                faults.append(f"{where}: bbox is {bbox!r}, not [x, y, width, height]")
+                faults.append(f"{where}: bbox is {shown(bbox)}, not [x, y, width, height]")
             else:
                 if shares:
                     entry = in_pixels(entry, self.sizes[image])
@@ -288,4 +296,4 @@ class _Reader:
 
 def _stray(entry: Mapping[str, Any], what: str, known: Mapping[Any, Any], where: str) -> str:
     value = entry.get(f"{what}_id")
-    return f"{where}: {what}_id {value!r} is of no {what}{other_kind(value, known)}"
+    return f"{where}: {what}_id {shown(value)} is of no {what}{other_kind(value, known)}"

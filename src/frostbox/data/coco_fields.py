@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeGuard
 
-from frostbox.data.annotations import Box, ObjectAnnotation
+from frostbox.data.annotations import LARGEST_SIDE, Box, ObjectAnnotation
 
 DIGITS = 9
 """Decimals of a pixel that the sum of corner and size keeps."""
@@ -47,7 +47,7 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 def is_side(value: Any) -> TypeGuard[float]:
     """Whether a value is a width or height in whole pixels."""
-    return is_number(value) and value > 0 and value == int(value)
+    return is_number(value) and 0 < value <= LARGEST_SIDE and value == int(value)
 
 
 def is_box(bbox: Any) -> TypeGuard[list[float]]:

@@ -6,15 +6,18 @@ was cut off; unpacking is the standard library's, with its guard against paths t
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
+import lzma
 import shutil
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -25,6 +28,11 @@ logger = logging.getLogger("frostbox")
 
 _BLOCK = 1 << 20
 _TIMEOUT = 30.0
+# What zipfile, tarfile and the decompressors below them raise on a damaged or locked archive.
+_DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError,
+    gzip.BadGzipFile, RuntimeError, NotImplementedError, ValueError,
+)  # fmt: skip
 TRIES = 4  # in a row without a byte more
 PAUSE = 1.0  # seconds before another try; twice as long after each that was fruitless
 
@@ -36,12 +44,15 @@ class Archive:
     """A file on a server.
 
     Attributes:
-        url: http or https. md5: of the whole file, in hex. nbytes: its size, for estimates.
+        url: http or https. nbytes: its size, for estimates.
+        md5: of the whole file, in hex, as its publishers give it. sha256: the same, as it is known
+            from others; it also withstands whoever would forge a file.
     """
 
     url: str
     md5: str
     nbytes: int
+    sha256: str
 
     @property
     def name(self) -> str:
@@ -68,24 +79,24 @@ def fetch(archive: Archive, folder: Path, report: Report | None = None) -> Path:
     """
     target, part = folder / archive.name, folder / f"{archive.name}.part"
     if target.is_file():
-        if md5(target) == archive.md5:
+        if _is_whole(target, archive):
             return target
         _set_aside(target, part, archive)
     folder.mkdir(parents=True, exist_ok=True)
     _check_room(archive, folder, part)
     gone_on = _size(part) > 0
     _receive_all(archive, folder, part, report)
-    found = md5(part)
-    if found != archive.md5 and gone_on:
+    whole = _is_whole(part, archive)
+    if not whole and gone_on:
         logger.warning("%s: what was there is not its beginning; all is fetched anew", archive.name)
         part.unlink()
         _receive_all(archive, folder, part, report)
-        found = md5(part)
-    if found != archive.md5:
+        whole = _is_whole(part, archive)
+    if not whole:
         part.unlink()
         raise DataError(
-            f"{archive.url} came with the checksum {found} instead of {archive.md5}, and was "
-            "removed; run the command again, or fetch the file by hand from another place."
+            f"{archive.url} came with another checksum than the {archive.sha256} that is known, "
+            "and was removed; run the command again, or fetch the file by hand from another place."
         )
     part.replace(target)
     return target
@@ -127,9 +138,11 @@ def unpack(path: Path, folder: Path) -> None:
     """Unpack a zip or tar file into a folder, nothing outside of it.
 
     Raises:
-        DataError: a member would land outside, or the file is damaged.
+        DataError: a member would land outside or is no file, the file is damaged, or holds more
+            than the disk has room for.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -138,18 +151,38 @@ def unpack(path: Path, folder: Path) -> None:
                     drive = ":" in "".join(parts.parts[:1])
                     if parts.is_absolute() or ".." in parts.parts or drive:
                         raise DataError(f"{path} holds {name!r}, which leads out of its folder.")
+                _check_content(path, [info.file_size for info in archive.infolist()], free)
                 archive.extractall(folder)
         else:
             with tarfile.open(path) as tar:
+                _check_content(path, (info.size for info in tar), free)
                 tar.extractall(folder, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except DataError:
+        raise
+    except _DAMAGED as error:
         raise DataError(f"{path} cannot be unpacked ({error}); remove it and try again.") from error
 
 
-def md5(path: Path) -> str:
-    """Of a file, in hex."""
+def _check_content(path: Path, sizes: Iterable[int], free: int) -> None:
+    """Refuse an archive whose content the disk cannot hold, as that of a decompression bomb."""
+    needed = 0
+    for size in sizes:
+        needed += size
+        if needed > free:
+            raise DataError(
+                f"{path} holds {needed / 1e9:.1f} GB or more, and the disk has {free / 1e9:.1f} GB "
+                "free; make room if that is right."
+            )
+
+
+def _is_whole(path: Path, archive: Archive) -> bool:
+    """Whether a file has both checksums, read once."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        while block := file.read(_BLOCK):
+            md5.update(block)
+            sha256.update(block)
+    return (md5.hexdigest(), sha256.hexdigest()) == (archive.md5, archive.sha256)
 
 
 def _receive(url: str, part: Path, report: Report | None) -> None:

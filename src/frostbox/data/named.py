@@ -17,7 +17,7 @@ from frostbox.progress import Progress
 
 logger = logging.getLogger("frostbox")
 
-_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/"  # as torchvision has it, with its checksums
+_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/"  # as torchvision has it, with its MD5 sums
 _MB = 1_000_000
 _COCO = "http://images.cocodataset.org/"
 
@@ -43,10 +43,12 @@ SETS: Mapping[str, Named] = {
             Archive(
                 f"{_VOC}voc2007/VOCtrainval_06-Nov-2007.tar",
                 "c52e279531787c972589f7e41ab4ae64", 460_032_000,
+                "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
             ),
             Archive(
                 f"{_VOC}voc2007/VOCtest_06-Nov-2007.tar",
                 "b6e924de25625d8de591ea690078ad9f", 451_020_800,
+                "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
             ),
         ),
     ),
@@ -56,6 +58,7 @@ SETS: Mapping[str, Named] = {
             Archive(
                 f"{_VOC}voc2012/VOCtrainval_11-May-2012.tar",
                 "6cd6e144f989b92b3379bac3b3de84fd", 1_999_639_040,
+                "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
             ),
         ),
     ),
@@ -65,12 +68,15 @@ SETS: Mapping[str, Named] = {
             Archive(
                 f"{_COCO}annotations/annotations_trainval2017.zip",
                 "f4bbac642086de4f52a3fdda2de5fa2c", 252_907_541,
+                "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
             ),
             Archive(
-                f"{_COCO}zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330
+                f"{_COCO}zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", 815_585_330,
+                "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
             ),
             Archive(
-                f"{_COCO}zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798
+                f"{_COCO}zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", 19_336_861_798,
+                "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
             ),
         ),
         below="coco2017",

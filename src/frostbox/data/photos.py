@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation
+from frostbox.data.jpeg_header import check_jpeg
 from frostbox.data.voc_layout import PHOTO_SUFFIXES
 from frostbox.errors import DataError, NotFoundError
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")
+"""What Pillow may take a photo for, whatever its suffix is. It knows dozens more, which few have
+looked at for harm, and hands one (EPS, which is a program) to Ghostscript."""
 _EXIF_ORIENTATION = 0x0112
 _SHOWN = 3
 # Brands of the container that phones write, by what they hold.
@@ -36,6 +40,11 @@ _UNREAD = {
     b"avis": "AVIF",
 }
 _LARGE_FILE = 300_000  # bytes, below which a second look at the header costs more than it saves
+
+
+def open_image(file: str | Path | BinaryIO) -> Image.Image:
+    """A picture of a format of FORMATS as Pillow has it before its pixels are decoded."""
+    return Image.open(file, formats=FORMATS)
 
 
 def image_size(path: str | Path) -> tuple[int, int, int]:
@@ -49,7 +58,7 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
         NotFoundError: no such file.
         DataError: the file is not an image.
     """
-    with _readable(path), Image.open(path) as image:
+    with _readable(path), open_image(path) as image:
         return *image.size, exif_orientation(image)
 
 
@@ -85,7 +94,7 @@ def photo_suffix(path: Path) -> str:
     """
     if path.suffix.lower() in PHOTO_SUFFIXES:
         return path.suffix
-    with _readable(path), Image.open(path) as image:
+    with _readable(path), open_image(path) as image:
         return suffix_of(str(image.format))
 
 
@@ -101,7 +110,7 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
     channel are scaled to 8, of an animation the first picture is taken.
 
     Args:
-        path: a JPEG, PNG, or any other still image that Pillow reads.
+        path: a picture in one of FORMATS.
         exif: whether to turn the picture upright as its EXIF orientation says.
 
     Returns:
@@ -109,7 +118,8 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
 
     Raises:
         NotFoundError: no such file.
-        DataError: the file is empty, truncated or not an image.
+        DataError: the file is empty, truncated, not an image, or has more pixels than Pillow
+            takes, 179 million, or a JPEG more than 500 million.
     """
     import torch
     from torchvision.io import ImageReadMode, decode_image, read_file
@@ -125,6 +135,7 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
             # torchvision leaves the EXIF orientation of other formats alone, and its decoder of
             # PNG (0.29) ends the process where the compressed data are damaged.
             return torch.from_numpy(_decode_with_pillow(path, exif)).permute(2, 0, 1).contiguous()
+        check_jpeg(Path(path))
         image: Tensor = decode_image(
             read_file(os.fspath(path)), mode=ImageReadMode.RGB, apply_exif_orientation=exif
         )
@@ -165,7 +176,7 @@ def _reduced(
         if os.path.getsize(path) < _LARGE_FILE:
             return None
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if not isinstance(image, JpegImageFile):
                 return None
             whole, orientation = image.size, exif_orientation(image) if exif else 1
@@ -200,7 +211,7 @@ def read_thumbnail(path: str | Path, side: int, exif: bool = True) -> Image.Imag
     """A small copy of a photo, quickly: a JPEG is decoded at a fraction of its size.
 
     Args:
-        path: any picture that Pillow reads.
+        path: a picture in one of FORMATS.
         side: the longer side of the copy in pixels; a smaller photo keeps its size.
         exif: whether to turn the picture upright as its EXIF orientation says.
 
@@ -211,7 +222,7 @@ def read_thumbnail(path: str | Path, side: int, exif: bool = True) -> Image.Imag
         NotFoundError: no such file.
         DataError: the file is empty, truncated or not an image.
     """
-    with _readable(path), Image.open(path) as image:
+    with _readable(path), open_image(path) as image:
         # Twice the side leaves the resampling enough pixels to be smooth.
         image.draft("RGB", (2 * side, 2 * side))
         image.load()
@@ -351,7 +362,7 @@ def failure(error: Exception) -> str:
 
 def _decode_with_pillow(path: str | Path, exif: bool) -> np.ndarray:
     """Decode what libjpeg does not. Returns uint8 (H, W, 3), RGB."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         image.load()
         turned = _upright(image, exif_orientation(image)) if exif else image
         return rgb_array(turned, str(path))

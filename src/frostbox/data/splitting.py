@@ -20,6 +20,7 @@ from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.data.box_check import some
 from frostbox.data.home import data_home
 from frostbox.errors import DataError
+from frostbox.untrusted import once, parse_json
 
 logger = logging.getLogger("frostbox")
 
@@ -191,7 +192,7 @@ def _rank(seed: int, image_id: str) -> bytes:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(path.read_bytes(), once)
         version, splits = stored["version"], stored["splits"]
         sides = {str(image_id): name for name in MADE for image_id in splits[name]}
     except (ValueError, KeyError, TypeError) as error:

@@ -20,7 +20,14 @@ from frostbox.data.coco_fields import as_id
 from frostbox.data.coco_unread import says
 from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photo_names import PhotoFinder, escapes
-from frostbox.data.photos import exif_orientation, failure, suffix_of, turned_size, upright_size
+from frostbox.data.photos import (
+    exif_orientation,
+    failure,
+    open_image,
+    suffix_of,
+    turned_size,
+    upright_size,
+)
 from frostbox.data.table_ids import READ
 from frostbox.errors import DataError, NotFoundError, SettingsError
 
@@ -230,7 +237,7 @@ def _picture(value: Any) -> tuple[bytes, str]:
 def _looked_at(content: bytes, where: str) -> tuple[str, Size]:
     """Pillow's name of a picture's format, and its upright size."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
+        with open_image(io.BytesIO(content)) as picture:
             return str(picture.format), turned_size(picture.size, exif_orientation(picture))
     except (
         UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError

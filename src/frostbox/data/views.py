@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from frostbox.errors import SettingsError
+from frostbox.untrusted import shown
 
 if TYPE_CHECKING:
     from frostbox.data.colour import Colour
@@ -209,8 +210,34 @@ class MosaicView(View):
 def view_from_json(data: Mapping[str, Any]) -> View:
     """The view of an entry of the index; raises KeyError, TypeError or ValueError."""
     if "kind" not in data:
-        return View(**data)
-    return (MosaicView if data["kind"] == MOSAIC else DrawnView).from_json(data)
+        view = View(**data)
+    else:
+        view = (MosaicView if data["kind"] == MOSAIC else DrawnView).from_json(data)
+    for one in fields(view):
+        _check(one.name, getattr(view, one.name))
+    return view
+
+
+_LIMITS: Mapping[str, Range] = {
+    "side": (0.01, 4.0), "centre": (0.01, 0.99), "aspect": (1.0, 16.0), "fill": (0, 255),
+}  # fmt: skip
+
+
+def _check(name: str, value: Any) -> None:
+    """Raise ValueError for the value of a view's field that no view of ours has."""
+    if name in ("name", "kind") or type(value) is bool:
+        kind: type = bool if name == "flip" else str
+        fits = type(value) is kind
+    elif name in ("number", "seed"):
+        fits = type(value) is int
+    else:
+        low, high = _LIMITS.get(name, (0.0, 1.0))
+        values = value if isinstance(value, tuple) else (value,)
+        kinds = (int,) if name == "fill" else (int, float)
+        fits = all(type(v) in kinds and low <= v <= high for v in values)
+        fits = fits and (name == "fill" or list(values) == sorted(values))
+    if not fits:
+        raise ValueError(f"{name} of a view is {shown(value)}")
 
 
 def first_views(count: int, fill: tuple[int, int, int]) -> tuple[View, ...]:

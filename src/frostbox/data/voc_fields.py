@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
-from frostbox.data.voc_layout import is_plain
+from frostbox.data.annotations import LARGEST_SIDE
 from frostbox.errors import DataError
+from frostbox.untrusted import is_plain, shown
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -23,6 +24,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # What the typed form holds, and names of files, which are written anew.
 _OF_IMAGES = ("folder", "filename", "path", "size", "object")
 _OF_OBJECTS = ("name", "bndbox", "pose", "truncated", "occluded", "difficult")
+_DEEPEST = 20  # levels of tags; VOC has 5. What reads them calls itself for each
 _TOGETHER = {"part": "parts and actions", "actions": "parts and actions"}
 _SAYS_NOTHING = ("", "0", "0.0", "false", "no", "unknown", "unspecified")
 _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
@@ -52,10 +54,20 @@ def parse(path: str) -> Element:
     except (LookupError, ValueError) as error:
         found = f"is in an unknown encoding ({error})"
         raise FieldFault(path, "", found, "save as UTF-8") from error
+    if root is not None and _deeper_than(root, _DEEPEST):
+        found = f"has tags nested more than {_DEEPEST} deep"
+        raise FieldFault(path, "", found, "it is no annotation: remove it")
     if root is None or root.tag != "annotation":
         found = "is missing" if root is None else f"is <{root.tag}>"
         raise FieldFault(path, "its outermost tag", found, "VOC's is <annotation>")
     return root
+
+
+def _deeper_than(root: Element, levels: int) -> bool:
+    level = [root]
+    for _ in range(levels):
+        level = [node for parent in level for node in parent]
+    return bool(level)
 
 
 def text(node: Element, tag: str) -> str:
@@ -83,7 +95,7 @@ def object_name(node: Element, where: str) -> str:
     if not name:
         raise FieldFault(where, "name", "is missing or empty", "write the class name")
     if not is_plain(name):
-        found = f"is {name!r}, with a control character"
+        found = f"is {shown(name)}, with a control character"
         raise FieldFault(where, "name", found, "write it without")
     return name
 
@@ -109,7 +121,7 @@ def number(node: Element, tag: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise FieldFault(
-            where, field, f"is {found.strip()!r}, not a number of pixels", "write a number"
+            where, field, f"is {shown(found.strip())}, not a number of pixels", "write a number"
         )
     return value
 
@@ -118,7 +130,7 @@ def flag(node: Element, tag: str, where: str) -> bool:
     """Whether a flag is set; an absent one is not. Raises FieldFault for other text than 0 or 1."""
     found = text(node, tag)
     if found.lower() not in _FLAGS:
-        raise FieldFault(where, tag, f"is {found!r}", "write 0 or 1")
+        raise FieldFault(where, tag, f"is {shown(found)}", "write 0 or 1")
     return _FLAGS[found.lower()]
 
 
@@ -134,7 +146,8 @@ def stated_size(tree: Element, where: str) -> tuple[int, int] | None:
     width, height = (number(node, tag, where) for tag in ("width", "height"))
     if width == 0 and height == 0:
         return None
-    if width <= 0 or height <= 0 or width != int(width) or height != int(height):
+    sides = 0 < width <= LARGEST_SIDE and 0 < height <= LARGEST_SIDE
+    if not sides or width != int(width) or height != int(height):
         raise FieldFault(
             where, "size", f"is {width:g} x {height:g}", "write the photo's width and height"
         )

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from frostbox.errors import DataError, NotFoundError
+from frostbox.untrusted import is_plain, shown
 
 logger = logging.getLogger("frostbox")
 
@@ -24,6 +25,8 @@ logger = logging.getLogger("frostbox")
 PHOTO_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
 )  # fmt: skip
+LONGEST_NAME = 500
+"""Characters of a class name, which is drawn on pictures and stands in every table."""
 _YEAR = re.compile(r"VOC(\d{4})", re.IGNORECASE)
 
 
@@ -173,7 +176,8 @@ def read_names(path: Path) -> tuple[str, ...]:
     """Class names of a classes.txt, one a line.
 
     Raises:
-        DataError: the file has no name in it, a name twice, or one with a control character.
+        DataError: the file has no name in it, a name twice, a long one, or one with a control
+            character.
     """
     # `splitlines` would take a control character for the end of a line.
     names = [line.strip(" \t\r") for line in read_text_file(path).split("\n")]
@@ -183,8 +187,9 @@ def read_names(path: Path) -> tuple[str, ...]:
 def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
     """The names as a tuple. Raises DataError, naming `where`, for one that cannot be, or for none.
 
-    A name that stands twice cannot be, nor one with a control character (a tab, an end of line, an
-    escape), which lists, reports and terminals would take for something else.
+    A name that stands twice cannot be, nor one that fills a page, nor one with a control character
+    (a tab, an end of line, an escape), which lists, reports and terminals would take for something
+    else.
     """
     checked = tuple(names)
     if not checked:
@@ -192,18 +197,19 @@ def check_names(names: Iterable[str], where: str) -> tuple[str, ...]:
     odd = next((name for name in checked if not is_plain(name)), None)
     if odd is not None:
         raise DataError(
-            f"{where} holds the class name {odd!r}, which has a control character; write it "
+            f"{where} holds the class name {shown(odd)}, which has a control character; write it "
             "without."
         )
-    twice = sorted({name for name in checked if checked.count(name) > 1})
+    long = next((name for name in checked if len(name) > LONGEST_NAME), None)
+    if long is not None:
+        raise DataError(
+            f"{where} holds a class name of {len(long):,} characters, {shown(long)}; write at most "
+            f"{LONGEST_NAME}."
+        )
+    twice = sorted(name for name, count in Counter(checked).items() if count > 1)
     if twice:
         raise DataError(f"{where} holds the class name {twice[0]!r} twice; remove one of the two.")
     return checked
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is free of control characters and of other ends of lines."""
-    return not any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name)
 
 
 def is_voc(folder: Path) -> bool:

@@ -11,6 +11,7 @@ What lies in those folders is the business of `yolo_layout.py`.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,14 @@ from frostbox.data.split_names import split_of_folder
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
 from frostbox.data.yolo_layout import CVAT_FOLDER, NAME_FILES, YoloFolder
 from frostbox.errors import DataError, NotFoundError
+from frostbox.untrusted import shown
 
 logger = logging.getLogger("frostbox")
 
 _SUFFIXES = (".yaml", ".yml")
+_LARGEST = 2_000_000  # bytes of a data.yaml; PyYAML takes 10 seconds for a megabyte
+_MOST = 100_000  # classes
+_DIGITS = 10  # of their numbers, too many
 _KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -77,23 +82,40 @@ def description(data: Path) -> Path | None:
 
 def _read_yaml(path: Path) -> Any:
     try:
+        if path.stat().st_size > _LARGEST:
+            raise DataError(
+                f"{path} has {path.stat().st_size:,} bytes, and the description of a data set at "
+                f"most {_LARGEST:,}; write the photos into lists."
+            )
         text = path.read_text(encoding="utf-8-sig")
-        _check_keys(yaml.compose(text, Loader=yaml.BaseLoader), path)
+        _check_nodes(yaml.compose(text, Loader=yaml.BaseLoader), path)
         # BaseLoader keeps all scalars text: a class called `no` is not False, 007 not 7.
         return yaml.load(text, Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise DataError(f"{path} has lists or mappings nested too deeply; mend it.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         text = " ".join(str(error).split())
         raise DataError(f"{path} is not YAML ({text}); mend it.") from error
 
 
-def _check_keys(root: Any, path: Path) -> None:
-    """Refuse a key that stands twice in a mapping, of which YAML would take the last."""
+def _check_nodes(root: Any, path: Path) -> None:
+    """Refuse a key that stands twice in a mapping, of which YAML would take the last.
+
+    And a list or mapping that is used again by an alias: a few lines can stand for billions so.
+    """
     nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
-        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        if not isinstance(node, yaml.CollectionNode):
             continue
-        seen.add(id(node))  # an alias leads to a node once more
+        if id(node) in seen:
+            raise DataError(
+                f"{path}, line {node.start_mark.line + 1}: a list or mapping is used again by an "
+                "alias (*); write it out."
+            )
+        seen.add(id(node))
         lines: dict[str, int] = {}
         for entry in node.value:
             key, value = entry if isinstance(node, yaml.MappingNode) else (None, entry)
@@ -103,8 +125,8 @@ def _check_keys(root: Any, path: Path) -> None:
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
                 raise DataError(
-                    f"{path}: the key {name!r} stands in line {lines[name]} and in line {line}; "
-                    "remove one of the two."
+                    f"{path}: the key {shown(name)} stands in line {lines[name]} and in line "
+                    f"{line}; remove one of the two."
                 )
             lines[name] = line
 
@@ -114,7 +136,8 @@ def _is_description(path: Path) -> bool:
         content = _read_yaml(path)
         keys = set(content) if isinstance(content, dict) else set()
     except DataError:  # `_from_yaml` says what is wrong with it, if it is meant as one
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            text = file.read(_LARGEST)
         keys = {*re.findall(r"^(\w+)\s*:", text, re.MULTILINE)}
     return bool(keys & {"names", "nc"}) and bool(keys & set(_KEYS))
 
@@ -152,9 +175,10 @@ def _yaml_names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     if isinstance(found, list):
         names = {k: str(name).strip() for k, name in enumerate(found)}
     elif isinstance(found, dict):
-        if not all(str(key).isdecimal() for key in found):
+        if not all(str(key).isdecimal() and len(str(key)) < _DIGITS for key in found):
             raise DataError(
-                f"{path}: names has a key that is no number; write `0: name` and so on."
+                f"{path}: names has a key that is no number, or a large one; write `0: name` and "
+                "so on."
             )
         keys: dict[int, str] = {}
         for key in map(str, found):
@@ -165,14 +189,16 @@ def _yaml_names(content: Mapping[str, Any], path: Path) -> dict[int, str]:
                 )
             keys[int(key)] = key
         names = {number: str(found[key]).strip() for number, key in sorted(keys.items())}
-    elif found is None and str(count).isdecimal():
+    elif found is None and str(count).isdecimal() and len(str(count)) < _DIGITS:
+        if int(str(count)) > _MOST:
+            raise DataError(f"{path}: nc is {count}; at most {_MOST:,} classes are read.")
         names = {k: f"class_{k}" for k in range(int(str(count)))}
     else:
-        raise DataError(f"{path}: names is {found!r}; write the list of class names.")
+        raise DataError(f"{path}: names is {shown(found)}; write the list of class names.")
     values = found.values() if isinstance(found, dict) else found or ()
     odd = [value for value in values if not isinstance(value, str) or not value.strip()]
     if odd:
-        raise DataError(f"{path}: names has {odd[0]!r}, which is no name; write text.")
+        raise DataError(f"{path}: names has {shown(odd[0])}, which is no name; write text.")
     check_names(names.values(), f"{path}: names")
     if count is not None and str(count) != str(len(names)):
         raise DataError(f"{path}: nc is {count} and names has {len(names)}; mend one of the two.")
@@ -187,12 +213,12 @@ def _yaml_root(content: Mapping[str, Any], path: Path, trusted: bool) -> Path:
         return here
     # Ultralytics looks in its folder of data sets, which lies beside the code or in it.
     places = (here, here / "datasets", *([here.parent / "datasets"] if trusted else []))
-    root = next((place / given for place in places if (place / given).is_dir()), None)
+    root = next((place / given for place in places if os.path.isdir(place / given)), None)
     if root is None:
         return here
-    if escapes(given) and not root.resolve().is_relative_to(here.resolve()) and not trusted:
+    if escapes(given) and not _really(root).is_relative_to(_really(here)) and not trusted:
         raise DataError(
-            f"{path}: path is {given!r}, which leads out of {here}; give the YAML file itself "
+            f"{path}: path is {shown(given)}, which leads out of {here}; give the YAML file itself "
             "instead of its folder if that is meant."
         )
     return root
@@ -202,11 +228,13 @@ def _no_path(content: Mapping[str, Any], root: Path) -> str:
     """A remark on a `path` that was not found, when something else is missing."""
     given = str(content.get("path") or "").strip()
     there = not given or root.resolve().name == (parts_of(given) or [root.resolve().name])[-1]
-    return "" if there else f" Its path, {given!r}, is not there either."
+    return "" if there else f" Its path, {shown(given)}, is not there either."
 
 
 def _source(entry: str, root: Path, path: Path, key: str, trusted: bool) -> Path:
     """What one entry of a split means: a folder or a list, inside the data set unless trusted."""
+    if "\0" in entry:
+        raise NotFoundError(f"{path}: {key} is {shown(entry)}, which is no path; mend the entry.")
     # Roboflow writes ../train/images for what lies beside the YAML.
     plain = entry.replace("\\", "/")
     inside = "/".join(part for part in parts_of(plain) if part != "..")
@@ -214,7 +242,7 @@ def _source(entry: str, root: Path, path: Path, key: str, trusted: bool) -> Path
     outright = Path(plain) if Path(plain).is_absolute() else path.parent / plain
     absolute = Path(plain).is_absolute() and ".." not in outright.parts
     if escapes(plain) and (
-        outright.resolve().is_relative_to(root.resolve()) or (trusted and absolute)
+        _really(outright).is_relative_to(_really(root)) or (trusted and absolute)
     ):
         tried.insert(0, outright)
     for candidate in tried:
@@ -233,7 +261,7 @@ def _source(entry: str, root: Path, path: Path, key: str, trusted: bool) -> Path
     if leads_out and _is_source(outright):
         way_out = "give the YAML file itself, with an absolute path in it, if that is meant"
     raise NotFoundError(
-        f"{path}: {key} is {entry!r}{leads_out}; there is no such folder or list of photos in "
+        f"{path}: {key} is {shown(entry)}{leads_out}; there is no such folder or list of photos in "
         f"{root}: {way_out}."
     )
 
@@ -250,7 +278,12 @@ def _ends(entry: str, root: Path) -> list[Path]:
 
 
 def _is_source(path: Path) -> bool:
-    return path.is_dir() or (path.suffix.lower() == ".txt" and path.is_file())
+    # Unlike those of Path, these are False for a name that no file can have.
+    return os.path.isdir(path) or (path.suffix.lower() == ".txt" and os.path.isfile(path))
+
+
+def _really(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # `resolve` raises on links in circles
 
 
 def _from_darknet(path: Path) -> YoloFolder:
@@ -263,7 +296,9 @@ def _from_darknet(path: Path) -> YoloFolder:
     finder = {key: _darknet_file(root, fields[key]) for key in fields if key in (*_KEYS, "names")}
     named_in = finder.get("names")
     if named_in is None:
-        raise NotFoundError(f"{path}: names is {fields.get('names')!r}; there is no such file.")
+        raise NotFoundError(
+            f"{path}: names is {shown(fields.get('names'))}; there is no such file."
+        )
     splits = {_KEYS[k]: (p,) for k, p in finder.items() if k in _KEYS and p is not None}
     if not splits:
         raise NotFoundError(
@@ -275,7 +310,7 @@ def _from_darknet(path: Path) -> YoloFolder:
 def _darknet_file(root: Path, name: str) -> Path | None:
     parts = [part for part in parts_of(name) if part != ".."]
     tried = [root.joinpath(*parts[k:]) for k in range(len(parts))]
-    return next((path for path in tried if path.is_file()), None)
+    return next((path for path in tried if os.path.isfile(path)), None)
 
 
 def _from_folders(data: Path) -> YoloFolder | None:

@@ -7,7 +7,6 @@ cache and can be dropped by it. Writing is extract.py's part, the index format i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from frostbox.features.index import (
     fingerprint,
 )
 from frostbox.features.mapped import MappedShard, damaged
+from frostbox.untrusted import parse_json
 
 if TYPE_CHECKING:
     from frostbox.data.transforms import Geometry
@@ -45,6 +45,7 @@ __all__ = [
 
 
 _MOST_MAPPED = 400  # shards at a time, each with an open file: systems allow a thousand
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 
 
 class FeatureCache:
@@ -250,7 +251,7 @@ def check_shard(folder: Path, shard: Shard) -> None:
         size = path.stat().st_size
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = file.read(length) if length < size else b""
+            header = file.read(length) if length < min(size, _LONGEST_HEADER) else b""
     except OSError as error:
         raise CacheError(
             f"the shard {path} cannot be read ({error.strerror}); run the same extract "
@@ -259,6 +260,6 @@ def check_shard(folder: Path, shard: Shard) -> None:
     if size != shard.nbytes:
         raise damaged(path, f"it has {size} bytes, not {shard.nbytes}")
     try:
-        json.loads(header)
+        parse_json(header)
     except ValueError as error:
         raise damaged(path, "its header is no safetensors header") from error

@@ -11,14 +11,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from frostbox.data.annotations import DetectionSet
-from frostbox.data.views import View, first_views, view_from_json
-from frostbox.errors import CacheError, SettingsError
+from frostbox.data.annotations import LARGEST_SIDE, DetectionSet
+from frostbox.data.views import MAX_VIEWS, View, first_views, view_from_json
+from frostbox.errors import CacheError, SettingsError, one_line
+from frostbox.untrusted import once, parse_json, shown
 
 if TYPE_CHECKING:
     from frostbox.backbones import Backbone
@@ -30,6 +32,7 @@ FLOAT16, INT8 = "float16", "int8"
 DTYPES = {FLOAT16: 2, INT8: 1}
 """How features may be stored, and the bytes of one."""
 INDEX_FILE = "index.json"
+_MOST_SHARDS = 1_000_000
 _EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
 
 
@@ -296,7 +299,7 @@ class CacheIndex:
         """
         path = folder / INDEX_FILE
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_bytes(), once)
         except OSError as error:
             raise CacheError(
                 f"{folder} is no feature cache: {INDEX_FILE} cannot be read ({error.strerror}); "
@@ -307,7 +310,7 @@ class CacheIndex:
                 f"{path} is damaged ({error}); delete the folder and extract again"
             ) from error
         version = data.get("format_version") if isinstance(data, dict) else None
-        if not isinstance(version, int):
+        if type(version) is not int or version < 1:
             raise CacheError(f"{path} has no format_version: it is no index of a feature cache")
         if version > FORMAT_VERSION:
             raise CacheError(
@@ -316,10 +319,10 @@ class CacheIndex:
             )
         try:
             return cls._from_json(data)
-        except (KeyError, TypeError, ValueError, SettingsError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, SettingsError) as error:
             raise CacheError(
-                f"{path} is damaged ({type(error).__name__}: {error}); delete the folder and "
-                "extract again"
+                f"{path} is damaged ({type(error).__name__}: {one_line(error)}); delete the folder "
+                "and extract again"
             ) from error
 
     @classmethod
@@ -336,7 +339,7 @@ class CacheIndex:
             }
         )
         own = [one.name for one in fields(cls) if one.name != "request"]
-        return cls(
+        index = cls(
             **{
                 **{name: data[name] for name in own},
                 "request": request,
@@ -346,3 +349,46 @@ class CacheIndex:
                 "shards": tuple(Shard.from_json(shard) for shard in data["shards"]),
             }
         )
+        index._check()
+        return index
+
+    def _check(self) -> None:
+        """Raise ValueError for what would lead out of the folder or beyond the end of a file."""
+        r = self.request
+        _check_all(str, [r.backbone, r.weights_hash, r.mode, r.fingerprint, r.precision])
+        _check_all(str, [self.dataset, self.split, *self.classes, self.created_by])
+        _check_counts([*r.strides, *self.channels, *chain(*self.map_sizes), self.shard_images])
+        if not len(r.strides) == len(self.channels) == len(self.map_sizes) > 0:
+            raise ValueError("strides, channels and map_sizes differ in length")
+        if len(set(r.strides)) < len(r.strides) or not 1 <= len(r.views) <= MAX_VIEWS:
+            raise ValueError("a stride stands twice, or there are no views")
+        if not all(1 <= side <= LARGEST_SIDE for side in r.size):
+            raise ValueError(f"no picture is brought to {r.size}")
+        _check_all(int, [self.images, *(shard.nbytes for shard in self.shards)])
+        numbers = {shard_file(k): k for k in range(min(self.shard_count, _MOST_SHARDS))}
+        names = [shard.file for shard in self.shards]
+        if not set(names) <= numbers.keys() or names != sorted(set(names)):
+            raise ValueError(f"its shards are {shown(names)}, not {shard_file(0)} and so on")
+        if type(self.complete) is not bool or (self.complete and len(names) != self.shard_count):
+            raise ValueError(f"complete is {shown(self.complete)} with {len(names)} shards")
+        _check_all(str, chain(*((*s.ids, *s.skipped, *s.skipped.values()) for s in self.shards)))
+        for shard in self.shards:
+            sides = [side for size in shard.sizes for side in size]
+            if not all(1 <= side <= LARGEST_SIDE for side in sides):
+                raise ValueError(f"{shard.file} has a picture without size")
+            if len(shard.ids) + len(shard.skipped) > len(self.images_of(numbers[shard.file])):
+                raise ValueError(f"{shard.file} has too many ids")
+            if shard.nbytes < len(shard.ids) * self.image_nbytes:
+                raise ValueError(f"{shard.file} is too small for its maps")
+
+
+def _check_all(kind: type, values: Iterable[Any]) -> None:
+    odd = next((value for value in values if type(value) is not kind), None)
+    if odd is not None:
+        raise ValueError(f"{shown(odd)} stands where {kind.__name__} belongs")
+
+
+def _check_counts(values: Sequence[Any]) -> None:
+    _check_all(int, values)
+    if not all(1 <= value <= LARGEST_SIDE for value in values):
+        raise ValueError(f"a number of {shown(list(values))} is out of range")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from frostbox.errors import CacheError
+from frostbox.untrusted import parse_json
 
 if TYPE_CHECKING:
     from frostbox.features.index import Shard
@@ -68,13 +68,15 @@ class MappedShard:
                         )
                     scale = None
                     if dtype == torch.int8:
-                        scale = file.get_tensor(scale_name(stride)).half()[:, None, None]
-                        if len(scale) != depth:
-                            raise damaged(path, f"{scale_name(stride)} has {len(scale)} rows")
+                        scales = file.get_tensor(scale_name(stride))
+                        if tuple(scales.shape) != (depth,):
+                            what = f"{scale_name(stride)} is {tuple(scales.shape)}"
+                            raise damaged(path, what)
+                        scale = scales.half()[:, None, None]
                     self.maps.append((tensor, scale))
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with this object)
             length = int.from_bytes(self._file.read(8), "little")
-            header = json.loads(self._file.read(length))
+            header = parse_json(self._file.read(length))
         except (SafetensorError, OSError) as error:
             raise damaged(path, str(error)) from error
         begins = (header[tensor_name(stride)]["data_offsets"][0] for stride in strides)

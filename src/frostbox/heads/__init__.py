@@ -20,6 +20,7 @@ Targets = Mapping[str, Tensor]
 Encoded = dict[str, Tensor]
 Raw = dict[str, Tensor]
 
+_LARGEST, _LONGEST, _DEEPEST = 4096, 256, 64  # of numbers, lists and depths in a file's settings
 _HEADS = {
     "single": "frostbox.heads.single:SingleHead",
     "grid": "frostbox.heads.grid:GridHead",
@@ -118,6 +119,24 @@ def check_types(settings: Any) -> None:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if kind in words and not fits:
             raise SettingsError(f"{field.name} is {value!r}: it must be {words[kind]}")
+
+
+def check_sizes(settings: Any) -> None:
+    """Raise SettingsError for head settings of a file that would build layers without end."""
+    if not isinstance(settings, Mapping):
+        raise SettingsError("the settings of the head are no mapping")
+    depth = settings.get("depth")
+    if isinstance(depth, int) and depth > _DEEPEST:
+        raise SettingsError(f"depth is {depth}, and at most {_DEEPEST}")
+    values = list(settings.values())
+    while values:
+        value = values.pop()
+        if isinstance(value, (list, tuple)):
+            if len(value) > _LONGEST:
+                raise SettingsError(f"a setting of the head has {len(value):,} values")
+            values += value
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            raise SettingsError(f"a setting of the head is {value:,}, and at most {_LARGEST:,}")
 
 
 def check_share(settings: Any, *names: str) -> None:

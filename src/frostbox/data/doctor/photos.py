@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from frostbox.data.doctor.boxes import fits
 from frostbox.data.doctor.findings import Finding, Severity
 from frostbox.data.doctor.survey import RawImage, Survey
-from frostbox.data.photos import exif_orientation, failure, rgb_array, turned_size
+from frostbox.data.photos import exif_orientation, failure, open_image, rgb_array, turned_size
 from frostbox.progress import Progress
 
 THUMBNAIL = 16
@@ -243,7 +243,7 @@ def _examine(path: Path) -> Facts | Broken:
         content = path.read_bytes()
         if not content:
             return Broken("photo-empty", "has 0 bytes")
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             size, orientation, kind = image.size, exif_orientation(image), image.format or ""
             image.draft("L", (_DECODED, _DECODED))
             image.load()
