@@ -84,6 +84,10 @@ class ValidateEvery(Callback):
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """An epoch that is resumed does not start once more."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set Lightning's own interval so that this epoch is validated, or is not."""
         number = trainer.current_epoch + 1

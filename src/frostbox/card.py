@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from frostbox.files import write_whole
 from frostbox.markdown import escaped, table
 from frostbox.units import counted, seconds_text
 
@@ -41,8 +42,7 @@ def write_card(
 ) -> Path:
     """Write card.md into the folder of a run; the arguments are those of `card`."""
     path = run / CARD
-    path.write_text(card(summary, settings, selection), encoding="utf-8")
-    return path
+    return write_whole(path, card(summary, settings, selection))
 
 
 def card(summary: Mapping[str, Any], settings: TrainSettings, selection: Selection) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -119,24 +118,6 @@ def _check_classes(names: Any, path: Path) -> None:
         check_names(names, path.name)
     except DataError as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
-
-
-def check_resumable(path: Path) -> None:
-    """Raise CheckpointError for what Lightning could not resume from.
-
-    It is unpickled here as it will be there: with tensors and plain values only, so that a file
-    from elsewhere cannot run code.
-    """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        whole = {"state_dict", "epoch", "optimizer_states", "loops"} <= set(stored)
-    except Exception as error:  # a damaged file raises a dozen unrelated types
-        raise CheckpointError(
-            f"{path} cannot be resumed from ({type(error).__name__}: "
-            f"{one_line(error).partition('. ')[0]}): copy it again, or train again"
-        ) from error
-    if not whole:
-        raise CheckpointError(f"{path} is no checkpoint of a training: train again")
 
 
 def weights_origin(weights: str, path: Path) -> str:

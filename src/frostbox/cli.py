@@ -39,6 +39,7 @@ from frostbox.cli_shared import (
     Strict,
     Suppression,
     Weights,
+    resumable,
     say,
     write_json,
 )
@@ -188,24 +189,13 @@ def extract(
     """Run the frozen backbone over the photos once and keep its features."""
     from frostbox.extraction import extract_features
 
-    cache = extract_features(
-        data,
-        out,
-        backbone=backbone,
-        weights=weights,
-        size=parse_size(size),
-        split=split,
-        views=views,
-        strides=parse_counts(strides, "strides"),
-        resize=resize,
-        engine=engine,
-        device=device,
-        precision=precision,
-        features=features,
-        classes=parse_names(classes),
-        rename=parse_renames(rename),
-        strict=strict,
-    )
+    with resumable():
+        cache = extract_features(
+            data, out, backbone=backbone, weights=weights, size=parse_size(size), split=split,
+            views=views, strides=parse_counts(strides, "strides"), resize=resize, engine=engine,
+            device=device, precision=precision, features=features, classes=parse_names(classes),
+            rename=parse_renames(rename), strict=strict,
+        )  # fmt: skip
     say(
         f"{len(cache.ids)} images x {len(cache.views)} views in {out}"
         + (f"; {len(cache.skipped)} broken photos skipped" if cache.skipped else "")

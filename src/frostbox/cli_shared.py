@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any, Self
@@ -103,6 +105,17 @@ Score = Annotated[
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     typer.echo(text, err=True)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Where Ctrl-C ends a command that goes on where it stopped, say so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = shlex.join(["frostbox", *sys.argv[1:]])
+        say(f"stopped; the same command goes on where it stopped: {command}")
+        raise
 
 
 def write_json(value: Any, target: str | None) -> None:

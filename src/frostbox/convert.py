@@ -27,6 +27,7 @@ from frostbox.data.photos import check_photo_sizes, photo_suffix, place_photo, u
 from frostbox.data.voc import CLASSES, write_voc_xml
 from frostbox.data.yolo import write_data_yaml, write_labels
 from frostbox.errors import SettingsError
+from frostbox.files import whole_folder
 from frostbox.inputs import check_new_folder
 from frostbox.progress import Progress
 
@@ -79,7 +80,8 @@ def convert(
     """Write a data set in another format.
 
     Args:
-        data: as of `data.formats.recognise`. out: a new or empty folder.
+        data: as of `data.formats.recognise`. out: a new or empty folder, which holds everything or
+            nothing.
         to: "voc", "coco" or "yolo".
         splits: which to write; None or "all" for those that the data set has (without a trainval
             that only joins train and val). YOLO's tools need a val: then it is made, as `train`
@@ -108,7 +110,10 @@ def convert(
     sets = {n: choose(_with_classes(one, labels), classes, rename) for n, one in sets.items()}
     for one in sets.values():
         report_missing(one, require=False)
-    return write_sets(sets, out, to, copy=copy, progress=progress)
+    with whole_folder(out) as folder:
+        writer = _Writer(to, folder, copy, Converted(out), progress or Progress())
+        writer.write(sets)
+    return writer.done
 
 
 def write_sets(
@@ -208,7 +213,7 @@ class _Writer:
             logger.warning(
                 "%s names the photos of train as val, because Ultralytics demands a val and there "
                 "is none: figures on it are too good",
-                path,
+                self.done.out / path.name,
             )  # fmt: skip
 
     def _lost_names(self) -> list[str]:

@@ -7,6 +7,7 @@ the message alone and exits with status 1; anything else that escapes is a defec
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 
 def one_line(text: object) -> str:
@@ -56,3 +57,13 @@ class HubError(FrostboxError):
 
 class ExportError(FrostboxError):
     """An exported file that does not find what PyTorch finds."""
+
+
+class TrainingError(FrostboxError, RuntimeError):
+    """A training that cannot go on: of what it left or needs, something is damaged or gone."""
+
+
+class DivergedError(TrainingError):
+    """A loss that is no number. `kept` is the checkpoint whose weights the head has now, if any."""
+
+    kept: Path | None = None

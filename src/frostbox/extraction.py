@@ -4,7 +4,7 @@ and the first half of what `train` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ from frostbox import backbones, planning
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes
-from frostbox.errors import SettingsError
+from frostbox.errors import CacheError, SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import create_engine
 from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import extract
-from frostbox.features.index import FLOAT16, CacheRequest
+from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
 from frostbox.training import resolve_device
+
+_KINDS = {"OpenVINO": "openvino", "PyTorch": "torch"}  # by the first word of an engine's name
 
 
 def ensure_caches(
@@ -53,12 +55,13 @@ def ensure_caches(
         for data, views in wanted
     ]
     paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
-    missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.complete(p)]
+    missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.whole(p)]
     engine = None
     if missing:
         engine = create_engine(
-            "auto", backbone, settings.size, device, precision=settings.fit.precision
-        )
+            _kind_before(paths, device), backbone, settings.size, device,
+            precision=settings.fit.precision,
+        )  # fmt: skip
         console.print(engine.describe())
         estimate = planning.estimate_extraction(
             missing, backbone, engine, settings.size, settings.resize, settings.features
@@ -117,7 +120,10 @@ def extract_features(
     if FeatureCache.complete(out):
         cache = FeatureCache.open(out)
         cache.check(request)
-        return cache
+        if FeatureCache.whole(out):
+            return cache
+    if engine == "auto":
+        engine = _kind_before([Path(out)], place)
     running = create_engine(engine, network, size, place, precision=precision)
     console.print(running.describe())
     console.print(
@@ -130,6 +136,24 @@ def extract_features(
     return _extract(
         dataset, network, Path(out), running, Progress(console), strict=strict, **options
     )
+
+
+def _kind_before(paths: Sequence[Path], device: str) -> str:
+    """The kind of the engine that made what there is of these caches; "auto" where none did.
+
+    Which of two is faster is measured, and may come out otherwise in the run that goes on: then
+    the features of a cache would differ in their last bits.
+    """
+    names = set()
+    for path in paths:
+        try:
+            names |= {shard.engine for shard in CacheIndex.read(path).shards}
+        except CacheError:
+            continue  # no cache there yet, or a damaged one, which extract speaks of
+    kinds = {_KINDS.get(name.split()[0], "auto") for name in names if name.endswith(f" {device}")}
+    if any(", compiled" in name for name in names) or len(kinds) != 1:
+        return "auto"
+    return kinds.pop()
 
 
 def _extract(

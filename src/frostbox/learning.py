@@ -18,11 +18,13 @@ from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.detector import Detector
-from frostbox.errors import SettingsError
+from frostbox.errors import DivergedError, SettingsError
 from frostbox.evaluation import Predictions
 from frostbox.features.cache import FeatureCache
+from frostbox.files import write_whole
 from frostbox.heads import FeatureSpec, Head
 from frostbox.loggers import RunLoggers
+from frostbox.resuming import begun
 from frostbox.schedule import Schedule
 from frostbox.selection import Settings
 from frostbox.settings import TrainSettings
@@ -75,11 +77,20 @@ class Learner:
         results = {}
         stages = self.stages
         if self.settings.head_first or stages is None:
-            results[HEAD] = self._phase(HEAD, None, clock, console, resume)
+            results[HEAD] = self._phase(HEAD, None, clock, console, resume and begun(self.run))
         if stages is not None:
             before = [_copied(part.state_dict()) for part in (self.head, stages)]
-            again = resume and (self._folder(THAW) / "last.ckpt").exists()
-            results[THAW] = self._phase(THAW, stages, clock, console, again)
+            again = resume and begun(self._folder(THAW))
+            try:
+                results[THAW] = self._phase(THAW, stages, clock, console, again)
+            except DivergedError as error:
+                if error.kept is None:
+                    self.head.cpu().eval().load_state_dict(before[0])
+                    stages.cpu().freeze().load_state_dict(before[1])
+                    error.kept = self.run if HEAD in results else None
+                else:
+                    self.backbone.retrained()
+                raise
             if HEAD in results and not _better(results[THAW], results[HEAD]):
                 console.print("thawing did not lower the validation loss: it is undone")
                 self.head.load_state_dict(before[0])
@@ -124,7 +135,7 @@ class Learner:
         fit = replace(before, batch_size=size, lr=before.lr * math.sqrt(0.5))
         thaw_lr = self.settings.thaw_lr * math.sqrt(0.5)
         self.settings = replace(self.settings, fit=fit, thaw_lr=thaw_lr)
-        (self.run / "settings.json").write_text(self.settings.to_json())
+        write_whole(self.run / "settings.json", self.settings.to_json())
         console.print(
             f"the memory of {self.device} is not enough for steps of {before.batch_size} images: "
             f"this phase begins again with {size}, and learning rates of 0.71 of what they were"
@@ -187,7 +198,7 @@ class Learner:
                 thaw_epochs=planned.epochs,
                 thaw_epoch_images=planned.epoch_images,
             )
-        (self.run / "settings.json").write_text(self.settings.to_json())
+        write_whole(self.run / "settings.json", self.settings.to_json())
 
     def detector(self) -> Detector:
         """Backbone and head as they are now."""

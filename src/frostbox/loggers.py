@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostbox.errors import SettingsError, one_line
+from frostbox.files import write_whole
 from frostbox.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class RunLoggers:
             self._open[name] = logger
         ids = {name: self._open[name].version for name in _EXTRAS if name in self._open}
         if ids:
-            (self.run / RUNS).write_text(json.dumps(ids))
+            write_whole(self.run / RUNS, json.dumps(ids))
 
     def of_phase(self, folder: Path, name: str) -> list[Logger]:
         """Loggers of a phase of the training, whose files lie in `folder`.

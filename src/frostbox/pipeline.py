@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,17 +28,20 @@ from frostbox.data.targets import targets
 from frostbox.data.transforms import geometry
 from frostbox.detector import Detector
 from frostbox.diagnosis import check_before_training, check_loaded
-from frostbox.errors import DataError, SettingsError
+from frostbox.errors import DataError, DivergedError, SettingsError
 from frostbox.extraction import ensure_caches
+from frostbox.files import write_whole
 from frostbox.heads import Head, create_head, head_class, settings_of
 from frostbox.learning import THAW, Learner, feature_spec
 from frostbox.loggers import RUNS, check_installed, logged_folders, logging_to
 from frostbox.progress import Progress
+from frostbox.resuming import BEFORE, LAST, command_to_resume
 from frostbox.settings import TrainSettings
 from frostbox.summary import for_header, summarise
 from frostbox.thawing import NONE, stage_count
 from frostbox.training import resolve_device
 
+SETTINGS = "settings.json"
 _RESAMPLES = 200  # a fifth of what `evaluate` takes: a training should not wait for its intervals
 
 
@@ -104,15 +108,19 @@ def train_run(
         settings = replace(settings, classes=train_set.classes)
         settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
         run = prepare_run(out, train_set.name, settings.head, resume=resume, overwrite=overwrite)
-        (run / "settings.json").write_text(settings.to_json())
+        if budget is None:  # else when it is planned: what is not planned cannot be resumed
+            write_whole(run / SETTINGS, settings.to_json())
         if val_set is not None and val_set.made is not None:
-            shutil.copyfile(val_set.made, run / "splits.json")
+            write_whole(run / "splits.json", val_set.made.read_bytes())
         backbone, head = _network(settings, train_set, origin)
         count = stage_count(settings.thaw, len(backbone.strides))
         stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
     planned = recipes.PLANNED if budget is not None else ()
     known = {k: v for k, v in settings.flat().items() if k not in planned}
-    with logging_to(settings.logger, run, known, resume=resume) as loggers:
+    with (
+        _with_a_way_on(data, run, cache, console),
+        logging_to(settings.logger, run, known, resume=resume) as loggers,
+    ):
         with clock.part("extract"):
             # Where all stages learn from photos at once, the cache only knows which can be read.
             photos_only = not settings.head_first and count == len(backbone.strides)
@@ -128,7 +136,10 @@ def train_run(
         if budget is not None:
             with clock.part("plan"):
                 learner = recipes.scheduled(learner, budget, clock)
-        fitted = learner.learn(clock, console, resume=resume)
+        try:
+            fitted = learner.learn(clock, console, resume=resume)
+        except DivergedError as error:
+            raise _kept_before(learner, error) from error
 
         detector = learner.detector()
         measured = calibration = None
@@ -145,10 +156,37 @@ def train_run(
         summary = summarise(learner, fitted, measured, calibration, clock.seconds)
         detector.settings = replace(detector.settings, training=for_header(summary))
         detector.save(run / "best.safetensors")
-        (run / "summary.json").write_text(json.dumps(summary, indent=2))
+        write_whole(run / "summary.json", json.dumps(summary, indent=2))
         write_card(run, summary, learner.settings, detector.settings.selection)
         loggers.final(learner.settings.flat(), measured)
     return Trained(detector, run, summary)
+
+
+@contextmanager
+def _with_a_way_on(
+    data: Any, run: Path, cache: str | Path | None, console: Console
+) -> Iterator[None]:
+    """Where Ctrl-C ends the work inside, say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        way = "the same command begins again, with the features that are cached"
+        if (run / SETTINGS).exists():
+            way = f"go on with: {command_to_resume(data, run, cache)}"
+        console.print(f"stopped; {way}", soft_wrap=True)
+        raise
+
+
+def _kept_before(learner: Learner, error: DivergedError) -> DivergedError:
+    """Save the weights from before a loss that is no number, and say so."""
+    way = "choose a smaller --lr, or look at the boxes of these images"
+    if error.kept is not None:
+        path = learner.detector().save(learner.run / "best.safetensors")
+        way = (
+            f"{path} has the weights from before; to go on from them, give --start {learner.run} "
+            f"with another --out, and {way}"
+        )
+    return DivergedError(f"{error}: {way}")
 
 
 def _read(
@@ -212,7 +250,11 @@ def resumed_settings(out: str | Path | None, given: Mapping[str, Any]) -> dict[s
     """
     if out is None:
         raise SettingsError("--resume needs the folder of the run: name it with --out")
-    stored = TrainSettings.read(Path(out) / "settings.json")
+    if not (Path(out) / SETTINGS).exists():
+        raise SettingsError(
+            f"{out} has no run to resume ({SETTINGS} is missing): leave --resume out"
+        )
+    stored = TrainSettings.read(Path(out) / SETTINGS)
     known = {**stored, **stored["head_settings"]}
     for name, value in given.items():
         if known.get(name) != value:
@@ -264,14 +306,15 @@ def prepare_run(
     run = Path(out) if out is not None else Path("runs") / f"{name}-{head}"
     if run.exists() and not run.is_dir():
         raise SettingsError(f"{run} is a file: give a folder for the run with --out")
-    marks = [run / mark for mark in ("last.ckpt", "best.safetensors", f"{THAW}/last.ckpt")]
+    marks = [run / mark for mark in (LAST, "best.safetensors", f"{THAW}/{LAST}")]
     if any(mark.exists() for mark in marks) and not resume:
         if not overwrite:
             raise SettingsError(
                 f"{run} already holds a run: go on with --resume, replace it with --overwrite, or "
                 "name another folder with --out"
             )
-        for mark in (*marks, run / "best.ckpt", run / "metrics.csv", run / CARD, run / RUNS):
+        names = ("best.ckpt", BEFORE, "metrics.csv", SETTINGS, CARD, RUNS)
+        for mark in (*marks, *(run / name for name in names)):
             mark.unlink(missing_ok=True)
         for folder in (*logged_folders(run), run / THAW):
             shutil.rmtree(folder, ignore_errors=True)

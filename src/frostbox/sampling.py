@@ -33,6 +33,7 @@ class ViewSampler(Sampler[Row]):
         self.images, self.views, self.seed, self.epoch = images, views, seed, 0
         self.length = min(length, len(images)) or len(images)
         self.window, self.block = window, block
+        self._behind = (0, 0)
 
     def __len__(self) -> int:
         return self.length
@@ -41,11 +42,17 @@ class ViewSampler(Sampler[Row]):
         """Called by the Trainer before each epoch."""
         self.epoch = epoch
 
+    def go_on(self, epoch: int, rows: int) -> None:
+        """Leave out the first rows of this epoch: they were seen before an interruption."""
+        self._behind = (epoch, rows)
+
     def __iter__(self) -> Iterator[Row]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = self._order(generator)[: self.length]
         view = torch.randint(self.views, (len(order),), generator=generator).tolist()
-        return iter([(self.images[k], v) for k, v in zip(order, view, strict=True)])
+        rows = [(self.images[k], v) for k, v in zip(order, view, strict=True)]
+        epoch, behind = self._behind
+        return iter(rows[behind:] if epoch == self.epoch else rows)
 
     def _order(self, generator: torch.Generator) -> list[int]:
         count = len(self.images)

@@ -101,6 +101,15 @@ class HeadModule(pl.LightningModule):
             self.log(name, mean.float(), on_step=False, on_epoch=True, batch_size=1)
         self._steps.clear()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Within an epoch, its figures so far belong to what is kept."""
+        checkpoint["figures"] = {k: [(v.cpu(), n) for v, n in e] for k, e in self._steps.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the figures of the epoch."""
+        kept = checkpoint.get("figures", {})
+        self._steps = {k: [(v.to(self.device), n) for v, n in e] for k, e in kept.items()}
+
     def validation_step(self, batch: Batch, index: int) -> None:
         """Collect losses (weighed by images) and the head's metrics (by counted things)."""
         losses, raw, encoded = self._losses(batch)

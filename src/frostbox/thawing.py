@@ -57,7 +57,7 @@ class PhotoViews(Samples):
     Rows are (image, draw): the draw decides the view, so a resumed run sees the same pictures.
 
     Attributes:
-        views: how many draws there are; 1 for the photo as it is.
+        ids: of the images. views: how many draws there are; 1 for the photo as it is.
         objects: how many objects each image has.
     """
 
@@ -75,7 +75,7 @@ class PhotoViews(Samples):
     ) -> None:
         known = {image.image_id: image for image in dataset.photos}
         self._images = [known[image_id] for image_id in cache.ids]
-        self._sizes = cache.original_sizes
+        self.ids, self._sizes = cache.ids, cache.original_sizes
         request = cache.index.request
         self._dataset, self._head = dataset, head
         self._size, self._mode = request.size, request.mode

@@ -17,22 +17,23 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from frostbox.backbones.stages import Stages
 from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress, ValidateEvery
-from frostbox.checkpoint import check_resumable
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.targets import targets
 from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
+from frostbox.finite import FiniteLoss
 from frostbox.heads import Head, check_choice, check_share, check_types
 from frostbox.memory import physical_bytes
 from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
+from frostbox.resuming import LAST, KeepMinutes, Patience, WholeCheckpoints, checkpoint_of, learned
 from frostbox.sampling import Row, ViewSampler
 from frostbox.steps import Batch, HeadModule
 from frostbox.threads import helping_threads
@@ -64,6 +65,8 @@ class FitSettings:
             the features do not fit into memory for as many as do in a quarter of it.
         validate_every: epochs from one validation to the next, counted back from the last; 0 for at
             most three in a run.
+        keep_minutes: after how many minutes an epoch that is not over is kept in last.ckpt, so that
+            no interruption costs more; 0 to keep whole epochs only.
         backbone_lr: peak learning rate of thawed stages as a share of `lr`. stage_decay: what each
             stage before the last has of the share of the next.
     """
@@ -84,6 +87,7 @@ class FitSettings:
     epoch_images: int = 0
     shuffle_window: int = 0
     validate_every: int = 1
+    keep_minutes: float = 5.0
     backbone_lr: float = 0.3
     stage_decay: float = 0.5
 
@@ -102,21 +106,23 @@ class FitSettings:
         for name in ("backbone_lr", "stage_decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}: it must be in (0, 1]")
-        if self.clip < 0:
-            raise SettingsError(f"clip is {self.clip}: it must be 0 (no limit) or more")
+        for name in ("clip", "keep_minutes"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}: it must be 0 (none) or more")
 
 
 class Samples(Dataset[Batch]):
     """What `fit` learns from: the samples of a cache, or photos (thawing.PhotoViews).
 
     Attributes:
-        views: how many views of an image there are to choose from.
+        ids: of the images. views: how many views of each there are to choose from.
         objects: how many objects each image has.
         block: images that lie together, in order, where they are read from.
         decodes: whether a batch costs a processor so much that it may keep a GPU waiting.
         window: images among which to shuffle because all do not fit into memory; 0 for all.
     """
 
+    ids: list[str]
     views: int
     objects: list[int]
     block: int = 1
@@ -151,7 +157,7 @@ class CachedViews(Samples):
         difficult: bool = True,
         strides: Sequence[int] | None = None,
     ) -> None:
-        self.cache, self.strides = cache, strides
+        self.cache, self.strides, self.ids = cache, strides, cache.ids
         shown = enumerate(cache.views)
         self._seen = [v for v, view in shown if not (head.whole and view.partners("", 1))]
         self.views = len(self._seen)
@@ -220,6 +226,7 @@ def fit(
 
     Raises:
         SettingsError: no image with a target, or nothing to resume from.
+        TrainingError, DivergedError, KeyboardInterrupt: see resuming.learned.
     """
     device = resolve_device(settings.device)
     if not any(train.objects):
@@ -240,14 +247,12 @@ def fit(
     if val is not None:
         val_loader = batches(val, [(i, 0) for i in range(len(val))], batch_size, device)
 
-    last = run / "last.ckpt"
-    if resume and not last.exists():
-        raise SettingsError(f"{last} does not exist: there is no run to resume there")
-    if resume:
-        check_resumable(last)
+    begun = checkpoint_of(run) if resume else None
+    if begun is not None:
+        sampler.go_on(begun.epoch, begun.batches * batch_size)
     kept: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
     metrics = MetricsFile(run / "metrics.csv")
-    callbacks: list[Callback] = [metrics]
+    callbacks: list[Callback] = [FiniteLoss(), metrics]
     if val is None:
         best = ModelCheckpoint(
             filename="best", save_last=True, save_on_train_epoch_end=True, **kept
@@ -263,9 +268,11 @@ def fit(
         callbacks.append(ValidateEvery(validation_interval(settings)))
     if settings.ema:
         callbacks.append(EmaOfWeights(settings.ema))
+    if settings.keep_minutes:  # behind the average, to keep what it has become by the same step
+        callbacks.append(KeepMinutes(run / LAST, settings.keep_minutes))
     if settings.patience and val is not None:
         callbacks.append(
-            EarlyStopping("val_loss", patience=settings.patience, check_on_train_epoch_end=False)
+            Patience("val_loss", patience=settings.patience, check_on_train_epoch_end=False)
         )
     if progress is not None:
         callbacks.append(ShowProgress(progress))
@@ -277,6 +284,7 @@ def fit(
         gradient_clip_val=settings.clip or None,
         logger=list(loggers),
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -292,16 +300,12 @@ def fit(
         bf16=uses_bf16(settings.precision, device),
         stages=stages.thaw(depthwise=device == "cuda") if stages is not None else None,
     )
-    trainer.fit(
-        module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True
-    )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    module.load_state_dict(stored["state_dict"])
-    head.cpu().eval()
-    if stages is not None:
-        stages.cpu().freeze()
+    try:
+        stored = learned(trainer, module, train_loader, val_loader, begun, best)
+    finally:
+        head.cpu().eval()
+        if stages is not None:
+            stages.cpu().freeze()
     row = next(r for r in metrics.rows if r["epoch"] == stored["epoch"])
     return FitResult(
         epochs=len(metrics.rows),
@@ -389,4 +393,6 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
     warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # ViewSampler.go_on makes it so.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")

@@ -40,7 +40,9 @@ def cache(photos, backbone, tmp_path) -> FeatureCache:
 
 def edit(cache: FeatureCache, **changes: object) -> None:
     path = cache.path / INDEX_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    stored = json.loads(path.read_text()) | changes
+    stored.pop("sha256", None)  # as older versions, which had none, and not as damage
+    path.write_text(json.dumps(stored))
 
 
 def test_the_index_says_all_that_the_design_asks(cache, backbone, photos):

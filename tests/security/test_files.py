@@ -22,14 +22,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from frostbox.checkpoint import check_resumable
 from frostbox.data.download import unpack
 from frostbox.data.photos import FORMATS, image_size, read_enough, read_image, read_thumbnail
 from frostbox.detector import Detector
-from frostbox.errors import CacheError, CheckpointError, DataError, SettingsError
+from frostbox.errors import CacheError, CheckpointError, DataError, SettingsError, TrainingError
 from frostbox.features.cache import FeatureCache
 from frostbox.hub import address, pull
 from frostbox.labelling import TABLE, Labelled
+from frostbox.resuming import checkpoint_of
 from frostbox.video import Frames
 from tests.data.sets import photo
 from tests.films import grey, write_film
@@ -372,17 +372,17 @@ def test_a_training_is_not_resumed_from_a_program(tmp_path: Path) -> None:
     mark, path = tmp_path / "mark", tmp_path / "last.ckpt"
     for write in (torch.save, lambda value, to: to.write_bytes(pickle.dumps(value))):
         write({"state_dict": {}, "epoch": Evil(mark)}, path)
-        with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be resumed from") as raised:
-            check_resumable(path)
+        with pytest.raises(TrainingError, match=r"last\.ckpt is damaged") as raised:
+            checkpoint_of(tmp_path)
         assert len(str(raised.value)) < 500
         assert not mark.exists()
     for content in (b"", b"\x80\x04.", b"PK\x03\x04 no zip"):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="cannot be resumed from"):
-            check_resumable(path)
+        with pytest.raises(TrainingError, match=r"last\.ckpt is damaged"):
+            checkpoint_of(tmp_path)
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(CheckpointError, match="is no checkpoint of a training"):
-        check_resumable(path)
+    with pytest.raises(TrainingError, match=r"last\.ckpt is damaged"):
+        checkpoint_of(tmp_path)
 
 
 @pytest.mark.slow

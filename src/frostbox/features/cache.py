@@ -7,8 +7,10 @@ cache and can be dropped by it. Writing is extract.py's part, the index format i
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +99,15 @@ class FeatureCache:
         """Whether `open` would succeed."""
         try:
             cls.open(path)
+        except CacheError:
+            return False
+        return True
+
+    @classmethod
+    def whole(cls, path: str | Path) -> bool:
+        """Whether `open` and `verify` would succeed: reads the whole cache, at a GB/s or so."""
+        try:
+            cls.open(path).verify()
         except CacheError:
             return False
         return True
@@ -212,11 +223,9 @@ class FeatureCache:
 
     def verify(self) -> None:
         """Read every shard and compare its sha256. Raises CacheError naming a damaged file."""
-        for shard in self.index.shards:
-            check_shard(self.path, shard)
-            with open(self.path / shard.file, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                    raise damaged(self.path / shard.file, "its sha256 is not the index's")
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "verify") as pool:
+            for _ in pool.map(lambda shard: verify_shard(self.path, shard), self.index.shards):
+                pass
 
     def _columns(self, strides: Sequence[int] | None) -> list[int]:
         if strides is None:
@@ -263,3 +272,12 @@ def check_shard(folder: Path, shard: Shard) -> None:
         parse_json(header)
     except ValueError as error:
         raise damaged(path, "its header is no safetensors header") from error
+
+
+def verify_shard(folder: Path, shard: Shard) -> None:
+    """`check_shard`, and the sha256 of the whole file. Raises CacheError."""
+    check_shard(folder, shard)
+    path = folder / shard.file
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+            raise damaged(path, "its sha256 is not the index's")

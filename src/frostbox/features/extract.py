@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -19,14 +20,22 @@ from frostbox._version import __version__
 from frostbox.backbones import Backbone
 from frostbox.data.annotations import DetectionSet
 from frostbox.errors import CacheError, DataError, FrostboxError
-from frostbox.features.cache import FeatureCache, check_shard
+from frostbox.features.cache import FeatureCache, verify_shard
 from frostbox.features.engine import create_engine
 from frostbox.features.engine_contract import Engine
-from frostbox.features.index import DTYPES, FLOAT16, INDEX_FILE, CacheIndex, CacheRequest
+from frostbox.features.index import (
+    DTYPES,
+    FLOAT16,
+    INDEX_FILE,
+    CacheIndex,
+    CacheRequest,
+    DamagedIndexError,
+)
 from frostbox.features.shards import Progress, ShardWriter
 
 _LOG = logging.getLogger("frostbox")
 _LOCK = ".lock"
+_SHARD = re.compile(r"shard-\d+\.safetensors(\.tmp)?")
 _SHARD_BYTES = 64 << 20  # two shards are in memory at a time: one filling, one being written
 
 
@@ -171,18 +180,18 @@ def _prepare_folder(folder: Path) -> None:
             f"{folder} cannot be made a feature cache ({error.strerror}); choose another folder"
         ) from error
     ours = {INDEX_FILE, f"{INDEX_FILE}.tmp"}  # the latter alone: killed in the first moment
-    if found and not ours & found:
+    foreign = {name for name in found if not _SHARD.fullmatch(name)}
+    if foreign and not ours & found:
         raise CacheError(
-            f"{folder} is not empty and no feature cache (it holds {min(found)}); choose another "
+            f"{folder} is not empty and no feature cache (it holds {min(foreign)}); choose another "
             "folder"
         )
 
 
 def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
     """The index of an earlier run with the shards that are still whole, or the plan, written."""
-    index = plan
-    if (folder / INDEX_FILE).exists():
-        index = CacheIndex.read(folder)
+    index = _found(folder) or plan
+    if index is not plan:
         FeatureCache(folder, index).check(plan.request)
         # A whole cache may serve with more views than asked for; one under way must not change.
         if not index.complete and index.request != plan.request:
@@ -193,7 +202,7 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
     whole = []
     for shard in index.shards:
         try:
-            check_shard(folder, shard)
+            verify_shard(folder, shard)
             whole.append(shard)
         except CacheError as error:
             _LOG.warning("%s (extracted again)", error)
@@ -202,6 +211,20 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
     for leftover in folder.glob("*.tmp"):
         leftover.unlink()
     return index
+
+
+def _found(folder: Path) -> CacheIndex | None:
+    """The index that lies in the folder; None, with a warning, where it is gone or damaged."""
+    lost = f"{INDEX_FILE} of {folder} is gone"
+    if (folder / INDEX_FILE).exists():
+        try:
+            return CacheIndex.read(folder)
+        except DamagedIndexError as error:
+            lost = str(error).partition(";")[0]
+    elif not any(_SHARD.fullmatch(path.name) for path in folder.iterdir()):
+        return None
+    _LOG.warning("%s: nothing says what its shards hold, and they are extracted again", lost)
+    return None
 
 
 def _check_space(folder: Path, needed: int) -> None:

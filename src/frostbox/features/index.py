@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from frostbox.data.annotations import LARGEST_SIDE, DetectionSet
 from frostbox.data.views import MAX_VIEWS, View, first_views, view_from_json
 from frostbox.errors import CacheError, SettingsError, one_line
+from frostbox.files import write_whole
 from frostbox.untrusted import once, parse_json, shown
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def canvas(backbone: Backbone) -> tuple[int, int, int]:
 def views_for(backbone: Backbone, count: int) -> tuple[View, ...]:
     """The first `count` views, on a canvas of the backbone's mean colour."""
     return first_views(count, fill=canvas(backbone))
+
+
+class DamagedIndexError(CacheError):
+    """An index that does not say what was written into it."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,11 @@ class Shard:
         return shard
 
 
+def _digest(data: dict[str, Any]) -> str:
+    """sha256, in hex, of what an index says."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
 def shard_file(number: int) -> str:
     """File name of a shard."""
     return f"shard-{number:05d}.safetensors"
@@ -281,11 +291,10 @@ class CacheIndex:
 
     def write(self, folder: Path) -> None:
         """Replace the folder's index in one step. Raises OSError."""
-        partial = folder / f"{INDEX_FILE}.tmp"
         data = asdict(self)
         data = {"format_version": data.pop("format_version"), **data.pop("request"), **data}
-        partial.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
-        partial.replace(folder / INDEX_FILE)
+        data["sha256"] = _digest(data)
+        write_whole(folder / INDEX_FILE, json.dumps(data, ensure_ascii=False))
 
     @classmethod
     def read(cls, folder: Path) -> CacheIndex:
@@ -306,7 +315,7 @@ class CacheIndex:
                 "give the folder that frostbox extract wrote"
             ) from error
         except ValueError as error:
-            raise CacheError(
+            raise DamagedIndexError(
                 f"{path} is damaged ({error}); delete the folder and extract again"
             ) from error
         version = data.get("format_version") if isinstance(data, dict) else None
@@ -317,10 +326,15 @@ class CacheIndex:
                 f"{path} has format_version {version}, and this frostbox reads up to "
                 f"{FORMAT_VERSION}; upgrade frostbox or extract again"
             )
+        if data.pop("sha256", None) not in (None, _digest(data)):  # older ones have none
+            raise DamagedIndexError(
+                f"{path} is damaged (its own sha256 is another); delete the folder and extract "
+                "again"
+            )
         try:
             return cls._from_json(data)
         except (KeyError, TypeError, ValueError, OverflowError, SettingsError) as error:
-            raise CacheError(
+            raise DamagedIndexError(
                 f"{path} is damaged ({type(error).__name__}: {one_line(error)}); delete the folder "
                 "and extract again"
             ) from error

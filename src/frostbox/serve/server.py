@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import importlib.util
 import ipaddress
+import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -14,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from frostbox.errors import SettingsError
 from frostbox.serve.limits import Limits
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 _NEEDED = ("fastapi", "gradio", "prometheus_client", "uvicorn", "python_multipart")
 _CONNECTIONS = 512
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+_UPLOADS = "frostbox-uploads-"
 _GRACE = 10  # seconds for what is under way when the server is stopped
 
 
@@ -75,9 +80,9 @@ def serve(
     with (
         _ended_in_order(),
         open_port(settings.host, settings.port) as door,
-        tempfile.TemporaryDirectory(prefix="frostbox-uploads-") as uploads,
+        _room_for_uploads() as uploads,
     ):
-        app = build(model, settings, Path(uploads))
+        app = build(model, settings, uploads)
         host, port = door.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         say(f"{model} on http://{name}:{port} (Ctrl-C stops it)")
@@ -90,6 +95,28 @@ def serve(
             http_server(app).run(sockets=[door])
         except KeyboardInterrupt:  # raised again by uvicorn when all is over
             say("stopped")
+
+
+@contextmanager
+def _room_for_uploads() -> Iterator[Path]:
+    """An empty folder for people's pictures; those of servers that were killed are removed."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{_UPLOADS}*/lock"):
+        # Nobody else may say what is to be opened and removed here.
+        if lock.is_symlink() or lock.parent.is_symlink() or not _own(lock.parent):
+            continue
+        try:
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(lock.parent)
+        except Timeout:
+            continue  # of a server that runs
+    with tempfile.TemporaryDirectory(prefix=_UPLOADS) as room, FileLock(Path(room) / "lock"):
+        uploads = Path(room) / "pictures"
+        uploads.mkdir()
+        yield uploads
+
+
+def _own(folder: Path) -> bool:
+    return not hasattr(os, "geteuid") or folder.stat().st_uid == os.geteuid()
 
 
 @contextmanager

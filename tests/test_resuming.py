@@ -1,0 +1,58 @@
+# ruff: noqa: F811
+"""What a training leaves to go on with, and what happens to it when something goes wrong."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import pytest
+
+from frostbox.steps import HeadModule
+from tests.test_training import SETTINGS, assert_equal_weights, run, shapes, weights  # noqa: F401
+
+
+class Stop(Exception):
+    """Stands for a training that is killed before a step."""
+
+
+def stop_before(monkeypatch, step):
+    """Raise before this step of the whole run; the function that takes it back."""
+    original = HeadModule.training_step
+
+    def stopped(self, batch, index):
+        if self.global_step == step:
+            raise Stop
+        return original(self, batch, index)
+
+    monkeypatch.setattr(HeadModule, "training_step", stopped)
+    return lambda: monkeypatch.setattr(HeadModule, "training_step", original)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_within_an_epoch_too_no_more_is_lost_than_was_said(
+    shapes, step, ema, tmp_path, monkeypatch
+):
+    every_batch = replace(SETTINGS, batch_size=8, keep_minutes=1e-9, ema=ema)
+    whole, expected = run(shapes, "grid", tmp_path / "whole", every_batch)
+    mend = stop_before(monkeypatch, step)
+    with pytest.raises(Stop):
+        run(shapes, "grid", tmp_path / "cut", every_batch)
+    mend()
+    seen = []
+    original = HeadModule.on_train_batch_start
+
+    def noted(self, batch, index):
+        seen.append(self.global_step)
+        original(self, batch, index)
+
+    monkeypatch.setattr(HeadModule, "on_train_batch_start", noted)
+    resumed, result = run(shapes, "grid", tmp_path / "cut", every_batch, resume=True)
+    assert seen[0] == step  # the step that was not done, and none twice
+    assert_equal_weights(weights(whole), weights(resumed))
+    assert result == expected
+    rows = [
+        list(csv.DictReader((tmp_path / part / "metrics.csv").open())) for part in ("whole", "cut")
+    ]
+    assert rows[0] == rows[1]
