@@ -24,12 +24,14 @@ from frostbox.cli_shared import (
     Classes,
     Data,
     Device,
+    Devices,
     Engine,
     Flip,
     Json,
     Map,
     Model,
     Nms,
+    Nodes,
     Precision,
     Report,
     Resize,
@@ -185,21 +187,19 @@ def extract(
     classes: Classes = None,
     rename: Map = None,
     strict: Strict = False,
+    devices: Devices = None,
+    nodes: Nodes = None,
 ) -> None:
     """Run the frozen backbone over the photos once and keep its features."""
     from frostbox.extraction import extract_features
 
     with resumable():
-        cache = extract_features(
+        extract_features(
             data, out, backbone=backbone, weights=weights, size=parse_size(size), split=split,
             views=views, strides=parse_counts(strides, "strides"), resize=resize, engine=engine,
             device=device, precision=precision, features=features, classes=parse_names(classes),
-            rename=parse_renames(rename), strict=strict,
+            rename=parse_renames(rename), strict=strict, devices=devices, nodes=nodes,
         )  # fmt: skip
-    say(
-        f"{len(cache.ids)} images x {len(cache.views)} views in {out}"
-        + (f"; {len(cache.skipped)} broken photos skipped" if cache.skipped else "")
-    )
 
 
 app.command()(cli_train.train)

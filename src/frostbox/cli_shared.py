@@ -97,6 +97,16 @@ FEATURES_HELP = "How a cache stores them: float16, or int8 for half of the disk.
 Engine = Annotated[str, typer.Option(help="auto, openvino, torch or compile.")]
 Precision = Annotated[str, typer.Option(help=PRECISION_HELP)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes on this machine, one a GPU.", show_default="as many as were started, or 1"
+    ),
+]
+Nodes = Annotated[
+    int | None,
+    typer.Option(help="Machines that share the work.", show_default="as many as take part"),
+]
 Score = Annotated[
     str | None, typer.Option(help="Grid head: product (objectness x class) or objectness.")
 ]

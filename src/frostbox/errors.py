@@ -67,3 +67,7 @@ class DivergedError(TrainingError):
     """A loss that is no number. `kept` is the checkpoint whose weights the head has now, if any."""
 
     kept: Path | None = None
+
+
+class RankError(FrostboxError):
+    """Another process of the same run has failed, or cannot be reached."""

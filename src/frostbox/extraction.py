@@ -5,6 +5,7 @@ and the first half of what `train` does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ from frostbox import backbones, planning
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes
+from frostbox.distributed import ALONE, Ranks, open_ranks
 from frostbox.errors import CacheError, SettingsError
 from frostbox.features.cache import FeatureCache
-from frostbox.features.engine import create_engine
 from frostbox.features.engine_contract import Engine
-from frostbox.features.extract import extract
+from frostbox.features.extract import common_engine, extract
 from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
 from frostbox.training import resolve_device
+from frostbox.units import counted
 
 _KINDS = {"OpenVINO": "openvino", "PyTorch": "torch"}  # by the first word of an engine's name
 
@@ -36,11 +38,14 @@ def ensure_caches(
     console: Console,
     progress: Progress,
     device: str = "cpu",
+    ranks: Ranks = ALONE,
 ) -> list[FeatureCache]:
     """Open the caches of these (data set, views), extracting what is not there yet.
 
-    What has to be extracted is estimated and printed first.
+    What has to be extracted is estimated and printed first. With several ranks, each calls this
+    with the same arguments.
     """
+    console = _speaking(console, ranks)
     root = cache_root(cache)
     requests = [
         CacheRequest.of(
@@ -55,18 +60,19 @@ def ensure_caches(
         for data, views in wanted
     ]
     paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
-    missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.whole(p)]
+    # Looked at by rank 0 alone: what another machine has not seen yet, it would take for missing.
+    there = ranks.broadcast([ranks.main and FeatureCache.whole(path) for path in paths])
+    missing = [w for w, complete in zip(wanted, there, strict=True) if not complete]
     engine = None
     if missing:
-        engine = create_engine(
-            _kind_before(paths, device), backbone, settings.size, device,
+        engine = common_engine(
+            _kind_before(paths, device), backbone, settings.size, device, ranks,
             precision=settings.fit.precision,
         )  # fmt: skip
-        console.print(engine.describe())
-        estimate = planning.estimate_extraction(
-            missing, backbone, engine, settings.size, settings.resize, settings.features
-        )
-        console.print(str(estimate))
+        _say_estimate(
+            missing, backbone, engine, (settings.size, settings.resize, settings.features),
+            console, ranks, device,
+        )  # fmt: skip
     caches = []
     for (data, views), path in zip(wanted, paths, strict=True):
         if engine is None or (data, views) not in missing:
@@ -78,7 +84,7 @@ def ensure_caches(
         options = {
             "size": settings.size, "mode": settings.resize, "views": views,
             "dtype": settings.features, "precision": settings.fit.precision,
-            "strict": settings.strict,
+            "strict": settings.strict, "ranks": ranks,
         }  # fmt: skip
         caches.append(_extract(data, backbone, path, engine, progress, **options))
         console.print(f"features of '{data.split}' in {path}")
@@ -104,38 +110,88 @@ def extract_features(
     rename: Mapping[str, str] | None = None,
     strict: bool = False,
     console: Console | None = None,
+    devices: int | None = None,
+    nodes: int | None = None,
 ) -> FeatureCache:
-    """Write a cache of a split's features into `out`; goes on where an earlier call was cut off."""
+    """Write a cache of a split's features into `out`; goes on where an earlier call was cut off.
+
+    Args:
+        devices, nodes: processes a machine and machines that share the work, see
+            distributed.open_ranks: where torchrun, SLURM or Kubernetes has started them, None for
+            those; else the other processes of this machine are started here, by the same command.
+    """
     console = console or Console(stderr=True, markup=False, emoji=False)
     TrainSettings(size=size, resize=resize, views=views)  # says what is wrong before any work
     if Path(out).is_file():
         raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
     place = resolve_device(device)
-    dataset = check_photo_sizes(load(data, split, classes, rename, require_photos=True))
-    network = backbones.create(backbone, strides, weights)
-    options: dict[str, Any] = {
-        "size": size, "mode": resize, "views": views, "dtype": features, "precision": precision,
-    }  # fmt: skip
-    request = CacheRequest.of(dataset, network, **options)
-    if FeatureCache.complete(out):
-        cache = FeatureCache.open(out)
-        cache.check(request)
-        if FeatureCache.whole(out):
-            return cache
-    if engine == "auto":
-        engine = _kind_before([Path(out)], place)
-    running = create_engine(engine, network, size, place, precision=precision)
-    console.print(running.describe())
-    console.print(
-        str(
-            planning.estimate_extraction(
-                [(dataset, views)], network, running, size, resize, features
-            )
+    with open_ranks(devices, nodes, place) as ranks:
+        console = _speaking(console, ranks)
+        with ranks.main_first():  # it may have to download the data
+            dataset = load(data, split, classes, rename, require_photos=True)
+        dataset = check_photo_sizes(dataset)
+        network = backbones.create(backbone, strides, weights)
+        options: dict[str, Any] = {
+            "size": size, "mode": resize, "views": views, "dtype": features,
+            "precision": precision,
+        }  # fmt: skip
+        request = CacheRequest.of(dataset, network, **options)
+        if ranks.broadcast(ranks.main and FeatureCache.complete(out)):
+            cache = FeatureCache.open(out)
+            cache.check(request)
+            if ranks.broadcast(ranks.main and FeatureCache.whole(out)):
+                _say_done(cache, console)
+                return cache
+        if engine == "auto":
+            engine = _kind_before([Path(out)], place)
+        running = common_engine(engine, network, size, place, ranks, precision=precision)
+        _say_estimate(
+            [(dataset, views)], network, running, (size, resize, features), console, ranks, place
         )
+        cache = _extract(
+            dataset, network, Path(out), running, Progress(console), strict=strict, ranks=ranks,
+            **options,
+        )  # fmt: skip
+        _say_done(cache, console)
+        return cache
+
+
+def _say_done(cache: FeatureCache, console: Console) -> None:
+    skipped = f"; {len(cache.skipped)} broken photos skipped" if cache.skipped else ""
+    console.print(
+        f"{len(cache)} images x {len(cache.views)} views in {cache.path}{skipped}", soft_wrap=True
     )
-    return _extract(
-        dataset, network, Path(out), running, Progress(console), strict=strict, **options
-    )
+
+
+def _speaking(console: Console, ranks: Ranks) -> Console:
+    """The console in rank 0; one that keeps still in the others."""
+    return console if ranks.main else Console(quiet=True)
+
+
+def _say_estimate(
+    wanted: Sequence[tuple[DetectionSet, int]],
+    backbone: backbones.Backbone,
+    engine: Engine,
+    request: tuple[tuple[int, int], str, str],
+    console: Console,
+    ranks: Ranks,
+    device: str,
+) -> None:
+    """What rank 0 measures, while the others wait: they may share its cores."""
+    if ranks.main:
+        console.print(engine.describe())
+        estimate = planning.estimate_extraction(wanted, backbone, engine, *request)
+        if ranks.size > 1:
+            # Processes of one machine share its cores, but not GPUs.
+            shared = ranks.nodes if device == "cpu" else ranks.size
+            machines = counted(ranks.nodes, "machine")
+            estimate = replace(
+                estimate, seconds=estimate.seconds / shared,
+                what=f"{estimate.what} by {ranks.size} processes on {machines}",
+                note=f"{estimate.note}; memory of each process; a process writes whole shards",
+            )  # fmt: skip
+        console.print(str(estimate))
+    ranks.barrier()
 
 
 def _kind_before(paths: Sequence[Path], device: str) -> str:
@@ -164,7 +220,10 @@ def _extract(
     progress: Progress,
     **options: Any,
 ) -> FeatureCache:
-    """`extract` with a bar."""
+    """`extract` with a bar in rank 0, which counts the images of all ranks."""
+    ranks: Ranks = options["ranks"]
+    if not ranks.main:
+        return extract(dataset, backbone, out, engine=engine, **options)
     progress.start(f"extracting {dataset.split}", len(dataset.photos), "images")
     try:
         return extract(

@@ -31,13 +31,20 @@ def write_photos(folder: Path, count: int, *, seed: int = 3) -> DetectionSet:
     """A data set of `count` photos of different sizes, without objects."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
+    made = photo_set(folder, count)
+    for image in made.images:
+        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((image.width, image.height))
+        picture.save(image.photo, quality=95)
+    return made
+
+
+def photo_set(folder: Path, count: int) -> DetectionSet:
+    """The data set that `write_photos` has written there."""
     images = []
     for k in range(count):
-        width, height = 80 + 4 * k, 100 - 2 * k
-        coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         path = folder / f"photo{k:02d}.jpg"
-        Image.fromarray(coarse).resize((width, height)).save(path, quality=95)
-        images.append(ImageAnnotation(f"photo{k:02d}", path, width, height, (), path))
+        images.append(ImageAnnotation(f"photo{k:02d}", path, 80 + 4 * k, 100 - 2 * k, (), path))
     return DetectionSet("tiny", folder, "train", ("cat",), "the test", tuple(images))
 
 

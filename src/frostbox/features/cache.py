@@ -30,6 +30,7 @@ from frostbox.features.index import (
     fingerprint,
 )
 from frostbox.features.mapped import MappedShard, damaged
+from frostbox.features.records import read_records
 from frostbox.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class FeatureCache:
         folder = Path(path)
         index = CacheIndex.read(folder)
         if not index.complete:
-            done = sum(len(shard.ids) + len(shard.skipped) for shard in index.shards)
+            whole = {shard.file: shard for shard in (*read_records(folder), *index.shards)}
+            done = sum(len(shard.ids) + len(shard.skipped) for shard in whole.values())
             raise CacheError(
                 f"the feature cache {folder} is incomplete: {done} of {index.images} images; run "
                 "the same extract command again, it goes on where it stopped"

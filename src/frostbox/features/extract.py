@@ -1,8 +1,9 @@
 """From photos to a feature cache, resumable: what there is to do, and whether it may be done.
 
 A shard appears under its name only when it is whole, and the index names only such shards, so a
-killed run goes on where it stopped and, with the same engine, ends with the same bytes. The work
-itself, photo by photo, is shards.py's; reading the cache is cache.py's.
+killed run goes on where it stopped and, with the same engine, ends with the same bytes, whether by
+one process or by several. The work itself, photo by photo, is shards.py's; reading the cache is
+cache.py's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +22,7 @@ from filelock import FileLock, Timeout
 from frostbox._version import __version__
 from frostbox.backbones import Backbone
 from frostbox.data.annotations import DetectionSet
+from frostbox.distributed import ALONE, Ranks
 from frostbox.errors import CacheError, DataError, FrostboxError
 from frostbox.features.cache import FeatureCache, verify_shard
 from frostbox.features.engine import create_engine
@@ -30,12 +34,15 @@ from frostbox.features.index import (
     CacheIndex,
     CacheRequest,
     DamagedIndexError,
+    Shard,
 )
-from frostbox.features.shards import Progress, ShardWriter
+from frostbox.features.records import read_records, remove_records, write_record
+from frostbox.features.shards import ShardWriter
 
 _LOG = logging.getLogger("frostbox")
-_LOCK = ".lock"
-_SHARD = re.compile(r"shard-\d+\.safetensors(\.tmp)?")
+_LOCK = ".lock"  # rank 0's; those of other ranks have their number behind it
+_SHARD = re.compile(r"shard-\d+\.safetensors(\.json)?(\.tmp)?")
+Progress = Callable[[int, int], None]
 _SHARD_BYTES = 64 << 20  # two shards are in memory at a time: one filling, one being written
 
 
@@ -56,8 +63,13 @@ def extract(
     workers: int | None = None,
     shard_images: int | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> FeatureCache:
     """Write the features of every photo of a data set, or complete what an earlier run began.
+
+    With several ranks each calls this with the same arguments and a folder that all of them see.
+    Missing shards go round: neighbours in a list are often alike (large photos, broken ones), and
+    so every rank gets of all kinds; a shard itself is photos in a row, as one process reads them.
 
     Args:
         dataset: images without a photo are left out.
@@ -73,11 +85,14 @@ def extract(
         batch_size: pictures that an engine made here takes at a time; None for what is fast.
         workers: threads that decode; None for one more than there are cores, at most 16.
         shard_images: images a file; None for files of about 64 MiB.
-        progress: called with (images done, images in all), also for those of an earlier run.
+        progress: called in rank 0 with (images done by all ranks, images in all), also for those
+            of an earlier run.
+        ranks: the processes that share the work, see distributed.open_ranks.
 
     Raises:
         CacheError: the folder holds something else, another cache, or one that is being written;
-            the disk is or would be full; a feature is beyond float16.
+            the disk is or would be full; a feature is beyond float16; a rank sees other photos.
+        RankError: another rank has failed, or is lost.
         DataError: no photo at all, none that can be read, or under `strict` one that cannot.
     """
     if not dataset.photos:
@@ -89,28 +104,42 @@ def extract(
         dataset, backbone, size=size, mode=mode, views=views, dtype=dtype, precision=precision
     )
     plan = _plan(dataset, backbone, request, shard_images)
-    _prepare_folder(folder)
     needed = 0
     try:
-        with FileLock(folder / _LOCK, timeout=0):
-            index = _resume(folder, plan)
+        with _locked(folder, plan, ranks) as index:
             missing = index.missing_shards()
             if missing:
                 needed = index.image_nbytes * sum(len(index.images_of(k)) for k in missing)
-                _check_space(folder, needed)
+                if ranks.main:
+                    _check_space(folder, needed)
                 if isinstance(engine, str):
-                    engine = create_engine(
-                        engine, backbone, size, device, precision=precision, batch_size=batch_size
-                    )
+                    engine = common_engine(
+                        engine, backbone, size, device, ranks, precision=precision,
+                        batch_size=batch_size,
+                    )  # fmt: skip
                 _LOG.info("features by %s", engine.describe())
                 begun = {shard.engine for shard in index.shards} - {engine.name}
-                if begun:
+                if begun and ranks.main:
                     _LOG.warning(
                         "%s was begun by %s and goes on by %s: its features differ in their last "
                         "bits", folder, min(begun), engine.name,
                     )  # fmt: skip
-                writer = ShardWriter(folder, index, engine, dataset.photos, strict, progress)
-                writer.run(missing, workers or min(16, (os.cpu_count() or 1) + 1))
+                done = index.images - sum(len(index.images_of(k)) for k in missing)
+
+                def show(total: int) -> None:
+                    if progress and ranks.main:
+                        progress(done + total, index.images)
+
+                kept = _Kept(folder, index, ranks)
+                writer = ShardWriter(
+                    folder, index, engine, dataset.photos, strict,
+                    told=lambda mine: show(ranks.tell(mine)), keep=kept.add,
+                )  # fmt: skip
+                ranks.tell(0)
+                ranks.barrier()  # behind it no rank counts what it has done before
+                cores = (os.cpu_count() or 1) // ranks.local_size
+                writer.run(ranks.share(missing), workers or min(16, cores + 1))
+                kept.finish(show)
     except Timeout as error:
         raise CacheError(
             f"another frostbox is writing the feature cache {folder}; wait for it or choose "
@@ -120,6 +149,7 @@ def extract(
         raise
     except OSError as error:
         raise _disk_error(folder, needed, error) from error
+    ranks.barrier()  # behind it the index is there, and no lock is held
     cache = FeatureCache.open(folder)
     if cache.skipped and (strict or not len(cache)):
         raise DataError(
@@ -127,6 +157,90 @@ def extract(
             f"{next(iter(cache.skipped.values()))}"
         )
     return cache
+
+
+def common_engine(
+    kind: str,
+    backbone: Backbone,
+    size: tuple[int, int],
+    device: str,
+    ranks: Ranks,
+    *,
+    precision: str,
+    batch_size: int | None = None,
+) -> Engine:
+    """`create_engine` in every rank, of the kind and precision that rank 0 finds best.
+
+    Else "auto" might choose differently on each machine, and features differ from shard to shard.
+    """
+    if ranks.main:
+        engine = create_engine(
+            kind, backbone, size, device, precision=precision, batch_size=batch_size
+        )
+        ranks.broadcast((engine.kind, engine.precision))
+        return engine
+    kind, precision = ranks.broadcast((kind, precision))
+    return create_engine(kind, backbone, size, device, precision=precision, batch_size=batch_size)
+
+
+class _Kept:
+    """What is known of the shards that are whole: in the index, where one process writes them all;
+    else in records, until rank 0 has heard of all.
+    """
+
+    def __init__(self, folder: Path, index: CacheIndex, ranks: Ranks) -> None:
+        self._folder, self._index, self._ranks = folder, index, ranks
+        self._made: list[Shard] = []
+
+    def add(self, shard: Shard) -> None:
+        """Keep a shard's entry."""
+        self._made.append(shard)
+        if self._ranks.size == 1:
+            self._write(self._made)
+        else:
+            write_record(self._folder, shard)
+
+    def finish(self, show: Callable[[int], None]) -> None:
+        """Wait for all ranks, then let rank 0 write the index."""
+        if self._ranks.size == 1:
+            return
+        self._ranks.barrier(show)
+        # Not from the records: on a file system of many machines they may show up later.
+        made = [shard for part in self._ranks.gather(self._made) for shard in part]
+        if self._ranks.main:
+            self._write(made)
+            remove_records(self._folder)
+
+    def _write(self, made: Sequence[Shard]) -> None:
+        self._index.with_shards([*self._index.shards, *made]).write(self._folder)
+
+
+@contextmanager
+def _locked(folder: Path, plan: CacheIndex, ranks: Ranks) -> Iterator[CacheIndex]:
+    """Keep others from writing into the folder; gives the index of what is there already.
+
+    Each rank has a lock of its own: where rank 0 was lost, the others may still be at work.
+    """
+    with ExitStack() as held:
+        index = plan
+        if ranks.main:
+            _prepare_folder(folder)
+            held.enter_context(FileLock(folder / _LOCK, timeout=0))
+            for other in folder.glob(f"{_LOCK}.*"):
+                with FileLock(other, timeout=0):
+                    pass
+            index = _resume(folder, plan)
+        index = ranks.broadcast(index)
+        if not ranks.main:
+            reason = plan.request.mismatch(index.request)
+            if reason:
+                raise CacheError(
+                    f"rank {ranks.rank} was started for something else than rank 0: there the "
+                    f"{reason}; give all machines the same data, command and frostbox"
+                )
+            folder.mkdir(parents=True, exist_ok=True)  # makes it known to this machine
+            held.enter_context(FileLock(folder / f"{_LOCK}.{ranks.rank}", timeout=0))
+        yield index
 
 
 def cache_nbytes(
@@ -174,11 +288,12 @@ def _plan(
 def _prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in folder.iterdir()} - {_LOCK}
+        names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise CacheError(
             f"{folder} cannot be made a feature cache ({error.strerror}); choose another folder"
         ) from error
+    found = {name for name in names if not name.startswith(_LOCK)}
     ours = {INDEX_FILE, f"{INDEX_FILE}.tmp"}  # the latter alone: killed in the first moment
     foreign = {name for name in found if not _SHARD.fullmatch(name)}
     if foreign and not ours & found:
@@ -189,7 +304,7 @@ def _prepare_folder(folder: Path) -> None:
 
 
 def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
-    """The index of an earlier run with the shards that are still whole, or the plan, written."""
+    """The index of an earlier run with its shards that are still whole, or the plan, written."""
     index = _found(folder) or plan
     if index is not plan:
         FeatureCache(folder, index).check(plan.request)
@@ -200,7 +315,8 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
                 f"precision {index.request.precision}; go on with the same or delete it"
             )
     whole = []
-    for shard in index.shards:
+    recorded = {shard.file: shard for shard in (*read_records(folder), *index.shards)}
+    for shard in recorded.values():
         try:
             verify_shard(folder, shard)
             whole.append(shard)
@@ -208,6 +324,7 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
             _LOG.warning("%s (extracted again)", error)
     index = index.with_shards(whole)
     index.write(folder)
+    remove_records(folder)
     for leftover in folder.glob("*.tmp"):
         leftover.unlink()
     return index

@@ -33,7 +33,6 @@ _LOG = logging.getLogger("frostbox")
 _FLOAT16_LIMIT = 0x7BFF  # bits of 65504; infinity and NaN lie above
 
 Picture = tuple[tuple[int, int], list[Tensor]]
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -66,21 +65,24 @@ class ShardWriter:
         engine: Engine,
         photos: Sequence[ImageAnnotation],
         strict: bool,
-        progress: Progress | None,
+        told: Callable[[int], None],
+        keep: Callable[[Shard], None],
     ) -> None:
+        """`told` gets the images done in this run; `keep` a shard whose file is whole."""
         self._folder = folder
         self._index = index
         self._engine = engine
         self._photos = photos
         self._strict = strict
-        self._progress = progress
+        self._told = told
+        self._keep = keep
 
     def run(self, missing: Sequence[int], workers: int) -> None:
         """Write the shards of these numbers. Raises CacheError, OSError, under strict DataError."""
         wanted = [k for number in missing for k in self._index.images_of(number)]
-        done = self._index.images - len(wanted)
+        done = 0
         request = self._index.request
-        self._tell(done)
+        self._told(done)
         with (
             one_thread(self._engine.kind == "openvino"),
             helping_threads(workers, "decode") as decoders,
@@ -105,7 +107,7 @@ class ShardWriter:
                         self._submit(filling, pending[: self._engine.batch_size])
                         del pending[: self._engine.batch_size]
                     done += 1
-                    self._tell(done)
+                    self._told(done)
                 if pending:
                     self._submit(filling, pending)
                 self._engine.wait()
@@ -114,10 +116,6 @@ class ShardWriter:
                 writing = writer.submit(self._write, filling)
             if writing:
                 writing.result()
-
-    def _tell(self, done: int) -> None:
-        if self._progress:
-            self._progress(done, self._index.images)
 
     def _empty(self, number: int) -> _Filling:
         rows = len(self._index.images_of(number)) * len(self._index.request.views)
@@ -181,17 +179,17 @@ class ShardWriter:
         partial = self._folder / f"{file}.tmp"
         partial.write_bytes(data)
         partial.replace(self._folder / file)
-        shard = Shard(
-            file=file,
-            ids=tuple(filling.ids),
-            sizes=tuple(filling.sizes),
-            skipped=filling.skipped,
-            nbytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            engine=self._engine.name,
+        self._keep(
+            Shard(
+                file=file,
+                ids=tuple(filling.ids),
+                sizes=tuple(filling.sizes),
+                skipped=filling.skipped,
+                nbytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                engine=self._engine.name,
+            )
         )
-        self._index = self._index.with_shards([*self._index.shards, shard])
-        self._index.write(self._folder)
 
 
 def load_views(
