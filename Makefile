@@ -7,7 +7,7 @@ OUT ?= demo
 SITE ?= build/site
 DATA ?= $(if $(VOCDEVKIT),$(VOCDEVKIT)/VOC2007)
 
-.PHONY: demo test test-slow docs bench bench-growth lint install clean
+.PHONY: demo test test-slow torture docs bench bench-growth lint install clean
 
 demo: $(STAMP)
 	$(BIN)/frostbox demo --out $(OUT) $(DEMO_FLAGS)
@@ -21,6 +21,10 @@ test: $(STAMP) lint
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+# kill -9 at random moments, 30 times each command; into docs/faults.md. Takes about an hour.
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture --kills 30 --write
 
 # The site: guide, API, and the course, whose pages are run. A warning is an error.
 docs: $(STAMP)
