@@ -61,12 +61,23 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def write_file(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-    """Write the file, with the versions in its header; it appears under its name when whole."""
+    """Write the file, with the versions in its header; it appears under its name when whole.
+
+    Raises:
+        CheckpointError: the disk does not take it.
+    """
     contiguous = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     known = {"format_version": FORMAT_VERSION, "frostbox_version": __version__, **header}
     partial = path.with_name(path.name + ".tmp")
-    save_file(contiguous, partial, metadata={"frostbox": json.dumps(known)})
-    partial.replace(path)
+    try:
+        save_file(contiguous, partial, metadata={"frostbox": json.dumps(known)})
+        partial.replace(path)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} cannot be written ({error}): see to its disk, then run the command again; "
+            "train with --resume has only this left to do"
+        ) from error
     return path
 
 

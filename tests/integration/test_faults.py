@@ -12,24 +12,26 @@ import pytest
 import torch
 
 import frostbox as package
+from frostbox.errors import CheckpointError
 from frostbox.features import extract as extract_module
 from frostbox.features.cache import FeatureCache
 from frostbox.features.index import INDEX_FILE
-from frostbox.heads.grid import GridHead
+from frostbox.steps import HeadModule
 from tests.shapes import write_shapes
+from tests.tiny import tiny
 
 SMALL = ("--size", 64, "--batch-size", 16, "--head", "grid", "--logger", "none")
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of its own, of 3 MB; a function that mounts it again read-only, or writable."""
+    """A disk of its own, of 40 MB; a function that mounts it again read-only, or writable."""
     place = tmp_path / "disk"
     place.mkdir()
 
     def mounted(*options: str) -> None:
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", ",".join(("size=3m", *options)), "frostbox", str(place)],
+            ["mount", "-t", "tmpfs", "-o", ",".join(("size=40m", *options)), "frostbox", str(place)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -50,9 +52,11 @@ def fill(folder: Path) -> Path:
     with (folder / "filler").open("wb", buffering=0) as file:
         try:
             while True:
-                file.write(bytes(4096))
+                if file.write(bytes(1 << 20)) < 1 << 20:
+                    break
         except OSError:
-            return folder / "filler"
+            pass
+    return folder / "filler"
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -73,7 +77,9 @@ def features(large, tmp_path_factory):
     def words(out):
         return ("extract", large, "--out", out, "--size", 64, "--engine", "torch", "--views", 2)
 
-    def copied(frostbox, out):
+    def copied(frostbox, out, monkeypatch):
+        # Real shards hold 64 MiB; these have 32 photos.
+        monkeypatch.setattr(extract_module, "images_per_shard", lambda _nbytes: 32)
         if not (kept / "c").exists():
             assert frostbox(*words(kept / "c")).status == 0
         shutil.copytree(kept / "c", out)
@@ -82,8 +88,10 @@ def features(large, tmp_path_factory):
     return copied
 
 
-def test_a_shard_with_a_flipped_bit_is_made_again_and_no_other(frostbox, features, tmp_path):
-    cache, words = features(frostbox, tmp_path / "c")
+def test_a_shard_with_a_flipped_bit_is_made_again_and_no_other(
+    frostbox, features, tmp_path, monkeypatch
+):
+    cache, words = features(frostbox, tmp_path / "c", monkeypatch)
     before, numbers = files(cache), {p.name: p.stat().st_ino for p in cache.iterdir()}
     spoiled = bytearray(before["shard-00001.safetensors"])
     spoiled[len(spoiled) // 2] ^= 1
@@ -98,8 +106,8 @@ def test_a_shard_with_a_flipped_bit_is_made_again_and_no_other(frostbox, feature
 
 
 @pytest.mark.parametrize("loss", ["deleted", "emptied", "flipped"])
-def test_without_its_index_a_cache_is_made_again(frostbox, features, tmp_path, loss):
-    cache, words = features(frostbox, tmp_path / "c")
+def test_without_its_index_a_cache_is_made_again(frostbox, features, tmp_path, monkeypatch, loss):
+    cache, words = features(frostbox, tmp_path / "c", monkeypatch)
     before, index = files(cache), cache / INDEX_FILE
     if loss == "deleted":
         index.unlink()
@@ -112,6 +120,7 @@ def test_without_its_index_a_cache_is_made_again(frostbox, features, tmp_path, l
     assert files(cache) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_does_not_stop_a_training(shapes_voc, frostbox, tmp_path):
     cache = tmp_path / "cache"
     words = ("train", shapes_voc, *SMALL, "--epochs", 2, "--cache", cache)
@@ -132,9 +141,9 @@ def assert_equal(a, b):
 
 
 def test_a_disk_that_fills_up_within_an_extraction(frostbox, features, disk, tmp_path, monkeypatch):
-    whole, _ = features(frostbox, tmp_path / "whole")
+    whole, _ = features(frostbox, tmp_path / "whole", monkeypatch)
     place, _ = disk
-    _, words = features(frostbox, place / "c")
+    _, words = features(frostbox, place / "c", monkeypatch)
     shutil.rmtree(place / "c")
     original = extract_module.ShardWriter._take
 
@@ -143,17 +152,18 @@ def test_a_disk_that_fills_up_within_an_extraction(frostbox, features, disk, tmp
             fill(place)
         return original(self, shard, image, loaded)
 
-    monkeypatch.setattr(extract_module.ShardWriter, "_take", filling)
-    result = frostbox(*words)
+    with monkeypatch.context() as patch:
+        patch.setattr(extract_module.ShardWriter, "_take", filling)
+        result = frostbox(*words)
     assert result.status == 1
     assert "the disk is full: this run of the feature cache" in result.err
     assert "make room and run the same command again" in result.err
     (place / "filler").unlink()
-    monkeypatch.undo()
     assert frostbox(*words).status == 0
     assert files(place / "c") == files(whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_a_training_keeps_its_weights(
     shapes_voc, frostbox, disk, tmp_path, monkeypatch
 ):
@@ -161,16 +171,14 @@ def test_a_disk_that_is_full_when_a_training_keeps_its_weights(
     words = ("train", shapes_voc, *SMALL, "--set", "width=16", "--epochs", 3, "--cache",
              tmp_path / "cache")  # fmt: skip
     assert frostbox(*words, "--out", tmp_path / "whole").status == 0
-    original = GridHead.loss
-    calls = []
+    original = HeadModule.training_step
 
-    def filling(self, raw, encoded):
-        calls.append(1)
-        if len(calls) == 7:  # three batches of train and one of val an epoch: in the second
+    def filling(self, batch, index):
+        if self.global_step == 4:  # of the second epoch
             fill(place)
-        return original(self, raw, encoded)
+        return original(self, batch, index)
 
-    monkeypatch.setattr(GridHead, "loss", filling)
+    monkeypatch.setattr(HeadModule, "training_step", filling)
     result = frostbox(*words, "--out", place / "run")
     monkeypatch.undo()
     assert result.status == 1
@@ -183,6 +191,16 @@ def test_a_disk_that_is_full_when_a_training_keeps_its_weights(
                       "--resume")  # fmt: skip
     assert result.status == 0, result.err
     assert_equal(tmp_path / "whole", place / "run")
+
+
+def test_a_disk_too_small_for_a_detector_keeps_the_old_one(disk):
+    place, _ = disk
+    old = tiny("grid").save(place / "best.safetensors").read_bytes()
+    fill(place)
+    with pytest.raises(CheckpointError, match=r"cannot be written \(.*No space left on device"):
+        tiny("grid", seed=1).save(place / "best.safetensors")
+    assert (place / "best.safetensors").read_bytes() == old
+    assert sorted(path.name for path in place.iterdir()) == ["best.safetensors", "filler"]
 
 
 def test_a_disk_too_small_for_a_conversion_leaves_nothing(frostbox, large, disk):
@@ -198,6 +216,7 @@ def test_a_disk_too_small_for_a_conversion_leaves_nothing(frostbox, large, disk)
     assert frostbox("convert", large, place / "yolo", "--to", "yolo", "--copy").status == 0
 
 
+@pytest.mark.slow
 def test_what_is_read_only_is_read_and_what_must_be_written_is_refused(
     shapes_voc, frostbox, disk, tmp_path
 ):
@@ -222,10 +241,11 @@ def test_what_is_read_only_is_read_and_what_must_be_written_is_refused(
         assert "Traceback" not in refused.err
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_changes_nothing(
     shapes_voc, frostbox, features, tmp_path, monkeypatch
 ):
-    cache, words = features(frostbox, tmp_path / "c")
+    cache, words = features(frostbox, tmp_path / "c", monkeypatch)
     before = files(cache)
     (cache / "shard-00001.safetensors").unlink()
     train = ("train", shapes_voc, *SMALL, "--cache", tmp_path / "cache")
@@ -247,19 +267,18 @@ def test_a_clock_that_is_set_back_changes_nothing(
     assert resumed.status == 0, resumed.err
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_stops_the_run_and_keeps_the_weights_from_before(
     shapes_voc, frostbox, tmp_path, monkeypatch
 ):
-    original, calls = GridHead.loss, []
+    original = HeadModule.training_step
 
-    def exploding(self, raw, encoded):
-        calls.append(1)
-        losses = original(self, raw, encoded)
-        # Three batches of train and one of val an epoch: the second batch of the third epoch.
-        return {k: v * float("nan") for k, v in losses.items()} if len(calls) == 10 else losses
+    def exploding(self, batch, index):
+        total = original(self, batch, index)
+        return total * float("nan") if self.global_step == 7 else total
 
     run, cache = tmp_path / "run", ("--cache", tmp_path / "cache")
-    monkeypatch.setattr(GridHead, "loss", exploding)
+    monkeypatch.setattr(HeadModule, "training_step", exploding)
     result = frostbox("train", shapes_voc, *SMALL, "--epochs", 4, "--out", run, *cache)
     monkeypatch.undo()
     assert result.status == 1
@@ -269,8 +288,8 @@ def test_a_loss_that_explodes_stops_the_run_and_keeps_the_weights_from_before(
     assert f"best.safetensors has the weights from before; to go on from them, give --start {run}" \
         in result.err  # fmt: skip
     assert not list(run.rglob("*.tmp"))
-    shorter = frostbox("train", shapes_voc, *SMALL, "--epochs", 4, "--out", tmp_path / "2", *cache)
-    assert shorter.status == 0, shorter.err
+    whole = frostbox("train", shapes_voc, *SMALL, "--epochs", 4, "--out", tmp_path / "2", *cache)
+    assert whole.status == 0, whole.err
     # What is kept is usable, and the way out that the message shows is one.
     kept = package.Detector.load(run).state_dict()
     assert all(v.isfinite().all() for v in kept.values() if v.is_floating_point())
@@ -296,6 +315,7 @@ def test_a_rate_that_is_far_too_high_is_told_at_once(shapes_voc, frostbox, tmp_p
     assert "choose a smaller --lr" in result.err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_cut_is_told_and_the_one_before_taken(shapes_voc, frostbox, tmp_path):
     run, cache = tmp_path / "run", ("--cache", tmp_path / "cache")
     words = ("train", shapes_voc, *SMALL, "--epochs", 3, *cache)

@@ -113,6 +113,7 @@ def torture(work: Work, kills: int, folder: Path, seed: int = 0) -> Report:
     while len(report.moments) < kills:
         place = folder / f"run{number}"
         place.mkdir(parents=True)
+        work.lay(folder / "undisturbed", place)
         number += 1
         before = len(report.moments)
         most = min(draw.randint(1, _MOST), kills - before)
