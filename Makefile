@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= demo
 SITE ?= build/site
+INPUTS ?= 20000
+EPOCH = $(shell git log -1 --format=%ct)
 DATA ?= $(if $(VOCDEVKIT),$(VOCDEVKIT)/VOC2007)
 
-.PHONY: demo test test-slow torture docs bench bench-growth lint install clean
+.PHONY: demo test test-slow torture torture-fuzz fuzz docs bench bench-growth audit wheel sbom lint \
+	install clean
 
 demo: $(STAMP)
 	$(BIN)/frostbox demo --out $(OUT) $(DEMO_FLAGS)
@@ -38,6 +41,33 @@ bench: $(STAMP)
 # 500, 5 000 and 50 000 photos: time and memory must stay flat. Takes 7 GB of disk for a while.
 bench-growth: $(STAMP)
 	$(BIN)/python benchmarks/growth.py $(DATA) --write
+
+# Twenty thousand changed files for the readers (docs/security.md), with the branches they reach.
+fuzz: $(STAMP)
+	mkdir -p build
+	rm -f build/fuzz.coverage
+	$(BIN)/python -m coverage run --branch --source=src/frostbox --data-file=build/fuzz.coverage \
+		-m tests.fuzz.run --inputs $(INPUTS)
+	$(BIN)/python -m tests.fuzz.branches build/fuzz.coverage
+
+# A million of them, two hours; what finds something is left in build/fuzz.
+torture-fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --inputs 1000000 --seed 1
+
+# Known faults of the pinned packages; without their database, that each version was looked at.
+audit: $(STAMP)
+	$(BIN)/python .ci/audit.py
+
+# The wheel, the same to the byte from the same commit.
+wheel: $(STAMP)
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m build --wheel --no-isolation --outdir build/wheel
+
+# What an installation consists of, as CycloneDX.
+sbom: $(STAMP)
+	mkdir -p build
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file build/sbom.json $(BIN)/python
+	@echo "written build/sbom.json"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from frostbox.checkpoint import detector_file, read_file, under, weights_origin,
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.transforms import Geometry, apply_image, enough, geometry
 from frostbox.detections import Detections
-from frostbox.errors import CheckpointError, SettingsError, one_line
+from frostbox.errors import CheckpointError, FrostboxError, SettingsError, one_line
 from frostbox.features.engine import create_engine
 from frostbox.features.engine_contract import Engine
 from frostbox.features.pictures import RawPictures
@@ -328,14 +328,16 @@ class Detector(nn.Module):
         header, tensors = read_file(path)
         try:
             return cls._assemble(path, header, tensors).to(device)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{path} is damaged: its header lacks or garbles {error}; copy it again or train "
-                "again"
-            ) from error
         except SettingsError as error:
             raise CheckpointError(
                 f"{path} is damaged: its header says that {error}; copy it again or train again"
+            ) from error
+        except FrostboxError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise CheckpointError(
+                f"{path} is damaged: its header lacks or garbles {one_line(error)[:_LONG]}; copy "
+                "it again or train again"
             ) from error
 
     @classmethod

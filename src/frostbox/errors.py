@@ -24,7 +24,14 @@ def visible(text: str) -> str:
 
 
 class FrostboxError(Exception):
-    """Base of every error that frostbox raises on purpose."""
+    """Base of every error that frostbox raises on purpose.
+
+    Its message is one line, in which nothing is for a terminal to obey, whatever it repeats.
+    """
+
+    def __init__(self, *args: object) -> None:
+        lines = (visible(a).replace("\n", " ") if isinstance(a, str) else a for a in args)
+        super().__init__(*lines)
 
 
 class DataError(FrostboxError, ValueError):

@@ -14,6 +14,7 @@ from frostbox.data.transforms import MODES
 from frostbox.errors import SettingsError
 from frostbox.metrics.calibration import scale
 from frostbox.suppression import RESCORING, SUPPRESSIONS
+from frostbox.untrusted import shown
 
 _LARGEST = 1 << 14  # pixels of a side
 _MOST_PIXELS = 1 << 24  # of both, whose feature maps take gigabytes
@@ -48,6 +49,10 @@ class Selection:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise SettingsError(f"threshold is {self.threshold}: it must lie between 0 and 1")
+        if type(self.max_detections) is not int or self.max_detections < 1:
+            raise SettingsError(
+                f"max_detections is {shown(self.max_detections)}: it must be a whole number above 0"
+            )
         if self.nms is not None and not 0 <= self.nms <= 1:
             raise SettingsError(f"nms is {self.nms}: it must lie between 0 and 1, or be none")
         if self.suppression not in SUPPRESSIONS:

@@ -109,7 +109,16 @@ class TrainSettings:
         head = head_class(given.get("head", DEFAULT_HEAD))
         own = {f.name for f in fields(cls)} - {"fit", "head_settings"}
         fit_names = {f.name for f in fields(FitSettings)}
-        head_settings = dict(given.get("head_settings", {}))
+        own_settings = given.get("head_settings", {})
+        if not isinstance(own_settings, Mapping):
+            raise SettingsError(f"head_settings is {shown(own_settings)}: it must be an object")
+        odd = [name for name in own_settings if name not in _names(head.Settings)]
+        if odd:
+            raise SettingsError(
+                f"head_settings has {shown(odd[0])}: there are "
+                f"{', '.join(sorted(_names(head.Settings)))}"
+            )
+        head_settings = dict(own_settings)
         head_settings |= {k: v for k, v in given.items() if k in _names(head.Settings)}
         known = own | fit_names | _names(head.Settings) | {"head_settings"}
         unknown = [name for name in given if name not in known]

@@ -215,8 +215,12 @@ class Shard:
         """The shard of an entry of the index; raises KeyError, TypeError or ValueError."""
         sizes = tuple((int(width), int(height)) for width, height in data["sizes"])
         shard = cls(**{**data, "ids": tuple(data["ids"]), "sizes": sizes})
+        if type(shard.skipped) is not dict or type(data["ids"]) is not list:
+            raise ValueError(f"skipped of shard {shown(shard.file)} is no object, or ids no list")
         if len(shard.ids) != len(sizes):
-            raise ValueError(f"shard {shard.file} has {len(shard.ids)} ids and {len(sizes)} sizes")
+            raise ValueError(
+                f"shard {shown(shard.file)} has {len(shard.ids)} ids and {len(sizes)} sizes"
+            )
         return shard
 
 

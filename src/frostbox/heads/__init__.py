@@ -104,7 +104,7 @@ def head_names() -> tuple[str, ...]:
 
 def head_class(name: str) -> type[Head]:
     """The class behind a name. SettingsError for an unknown one."""
-    if name not in _HEADS:
+    if not isinstance(name, str) or name not in _HEADS:
         raise SettingsError(f"unknown head '{name}': choose one of {', '.join(_HEADS)}")
     module, _, attribute = _HEADS[name].partition(":")
     cls: type[Head] = getattr(importlib.import_module(module), attribute)

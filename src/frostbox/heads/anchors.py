@@ -117,7 +117,7 @@ def _positive(values: Any) -> bool:
     return (
         isinstance(values, (list, tuple))
         and len(values) > 0
-        and all(isinstance(v, (int, float)) and v > 0 for v in values)
+        and all(isinstance(v, (int, float)) and _LEAST <= v <= 1 / _LEAST for v in values)
     )
 
 
@@ -129,6 +129,9 @@ def _shapes(values: Any) -> Shapes:
             "[[0.1, 0.2], [0.3, 0.3]]"
         )
     return tuple((float(width), float(height)) for width, height in values)
+
+
+_LEAST = 1e-4  # of sizes and ratios; their quotients must stay numbers
 
 
 class AnchorsHead(Head):
