@@ -7,6 +7,7 @@ stdout, everything else to stderr: `--json -` leaves stdout pure JSON.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -45,7 +46,7 @@ from frostbox.cli_shared import (
     say,
     write_json,
 )
-from frostbox.errors import FrostboxError, visible
+from frostbox.errors import FrostboxError, RankError, visible
 
 app = typer.Typer(
     name="frostbox",
@@ -287,6 +288,11 @@ def main() -> None:
     logging.getLogger("frostbox").handlers = [handler]
     try:
         app()
+    except RankError as error:
+        # A machine's first process says it for all of them.
+        if error.told and os.environ.get("LOCAL_RANK", "0") != "0":
+            sys.exit(1)
+        _fail(str(error))
     except FrostboxError as error:
         _fail(str(error))
     except OSError as error:

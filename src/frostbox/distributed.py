@@ -209,7 +209,7 @@ class _Connected(Ranks):
         """Raise RankError when a rank has written why it ends, or one started here was killed."""
         if failed := self._board.get(_FAILED).decode():
             self._note_read()
-            raise RankError(f"{failed} ({self._here()} ends with it)")
+            raise RankError(f"{failed} ({self._here()} ends with it)", told=True)
         for k, child in enumerate(self._children, start=1):
             if status := child.poll():
                 what = f"was killed ({signal.strsignal(-status)})" if status < 0 else "has failed"
@@ -255,12 +255,18 @@ class _Connected(Ranks):
         try:
             self._board.compare_set(_FAILED, "", what)
             self._note_read()
-            # The board ends with rank 0: let the others read it.
             until = time.monotonic() + _LAST_WORDS
+            # The board ends with rank 0: let the others read it.
             while self.main and self._board.add(_READ, 0) < self.size and time.monotonic() < until:
                 time.sleep(0.05)
         except RuntimeError as lost:
             _LOG.debug("rank 0 is gone, nobody can be told: %s", lost)
+        # One that does not read is stuck, and Fabric's observer ends with this process.
+        for child in self._children:
+            try:
+                child.wait(_LAST_WORDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
     def close(self) -> None:
         """Wait for all and disconnect."""

@@ -77,4 +77,12 @@ class DivergedError(TrainingError):
 
 
 class RankError(FrostboxError):
-    """Another process of the same run has failed, or cannot be reached."""
+    """Another process of the same run has failed, or cannot be reached.
+
+    Attributes:
+        told: whether this is the other's own reason, which it has printed itself.
+    """
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,3 +52,12 @@ def photo_set(folder: Path, count: int) -> DetectionSet:
 @pytest.fixture
 def photos(tmp_path: Path) -> DetectionSet:
     return write_photos(tmp_path / "photos", 10)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """See ranks.starting."""
+    from tests.features.ranks import starting
+
+    with starting(tmp_path) as begin:
+        yield begin

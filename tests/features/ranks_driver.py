@@ -1,9 +1,9 @@
 """Extractions by several processes, for tests: `python -m tests.features.ranks_driver JOBS.json`.
 
-JOBS.json holds "devices" and "nodes", "timeout" in seconds and a list of "jobs", which are done one
-after another: "photos" (a folder of write_photos and their number), "out", options of `extract`,
-and what may happen on the way: "pause", a rank that says in the file "reached" that it has come to
-a photo, and waits there to be killed.
+JOBS.json holds "devices" and "nodes", seconds of "timeout" and of "silence" once all have started,
+and a list of "jobs", which are done one after another: "photos" (a folder of write_photos and their
+number), "out", options of `extract`, and what may happen on the way: "pause", a rank that says in
+the file "reached" that it has come to a photo, and waits there to be killed.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def main() -> None:
     timeout = timedelta(seconds=asked.get("timeout", 300))
     try:
         with open_ranks(asked.get("devices"), asked.get("nodes"), timeout=timeout) as ranks:
+            if "silence" in asked:  # a machine that is busy elsewhere may start slowly
+                ranks._silence = asked["silence"]
             for job in asked["jobs"]:
                 run(job, ranks)
     except FrostboxError as error:

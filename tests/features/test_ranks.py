@@ -2,93 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from frostbox.errors import CacheError
 from frostbox.features.cache import FeatureCache
-from frostbox.features.extract import extract
 from frostbox.features.index import CacheIndex
 from frostbox.features.records import write_record
-from tests.features.conftest import photo_set, write_photos
-from tests.features.ranks_driver import OPTIONS, backbone
-
-ROOT = Path(__file__).parents[2]
-DRIVER = [sys.executable, "-m", "tests.features.ranks_driver"]
-HURRY = 120  # seconds for what takes five on a machine that does nothing else
-_OURS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """What a cache consists of."""
-    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".lock")}
-
-
-def one_process(photos: Path, count: int, out: Path, **options: Any) -> FeatureCache:
-    chosen = {**OPTIONS, **options}
-    return extract(photo_set(photos, count), backbone(), out, workers=1, **chosen)
+from tests.features.conftest import write_photos
+from tests.features.ranks import HURRY, await_file, files, finished, one_process
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     write_photos(tmp_path / "photos", 10)
     return tmp_path / "photos"
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the driver with jobs, in a process group that is ended with the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(
-        asked: dict[str, Any],
-        before: tuple[str, ...] = (),
-        command: list[str] | None = None,
-        **variables: str,
-    ) -> subprocess.Popen[str]:
-        path = tmp_path / f"jobs{len(started)}.json"
-        path.write_text(json.dumps(asked))
-        environment = {k: v for k, v in os.environ.items() if k not in _OURS}
-        process = subprocess.Popen(
-            [*before, *(command or DRIVER), str(path)], cwd=ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            env={**environment, "OMP_NUM_THREADS": "1", **variables},
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        process.wait()
-
-
-def finished(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """What the ranks of a driver that succeeds have printed."""
-    out, err = process.communicate(timeout=HURRY)
-    assert process.returncode == 0, err
-    return [json.loads(line) for line in out.splitlines()]
-
-
-def await_file(path: Path, *processes: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + HURRY
-    while not path.exists():
-        assert all(process.poll() is None for process in processes)
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_two_processes_write_the_bytes_of_one(photos, start, tmp_path):
@@ -157,13 +89,14 @@ def _child(parent: int) -> int:
 def test_an_error_in_one_rank_ends_the_others_with_its_reason(photos, start, tmp_path):
     (photos / "photo03.jpg").write_bytes(b"")
     job = {"photos": [str(photos), 8], "out": str(tmp_path / "out"), "options": {"strict": True}}
-    job["pause"] = {"rank": 9, "photo": "", "reached": ""}
     process = start({"devices": 2, "jobs": [job]})
     _, err = process.communicate(timeout=HURRY)
     assert process.returncode == 1
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert any(line.endswith("photo03.jpg is empty") for line in lines)
-    assert any("rank 1 of 2 has failed: " in line and "rank 0 of 2 ends" in line for line in lines)
+    assert len(lines) == 2
+    own, others = sorted(lines, key=len)
+    assert own.startswith(f"error: {photos / 'photo03.jpg'} is empty")
+    assert others == f"error: rank 1 of 2 has failed: {own[7:]} (rank 0 of 2 ends with it)"
 
 
 @pytest.mark.slow
@@ -176,7 +109,7 @@ def test_a_rank_that_does_not_come_and_one_that_falls_silent(photos, start, tmp_
     assert "the 2 processes of this run do not find each other" in err
 
     job["pause"] = {"rank": 1, "photo": "photo02", "reached": str(tmp_path / "reached")}
-    process = start({"devices": 2, "timeout": 8, "jobs": [job]})
+    process = start({"devices": 2, "silence": 8, "jobs": [job]})
     _, err = process.communicate(timeout=HURRY)
     assert process.returncode != 0
     assert "rank 1 was not heard of for 8 seconds; see to its machine" in err
@@ -195,8 +128,9 @@ def test_ranks_with_other_photos_are_refused(photos, start, tmp_path):
     ranks = []
     for number, seen in enumerate((photos, tmp_path / "others")):
         job = {"photos": [str(seen), 8], "out": str(tmp_path / "out")}
-        variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(number)}
-        ranks.append(start({"devices": 1, "nodes": 2, "jobs": [job]}, **variables))
+        # As a PyTorchJob of Kubernetes sets them; what was started need not be said again.
+        variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        ranks.append(start({"jobs": [job]}, **variables, RANK=str(number)))
     first, second = (process.communicate(timeout=HURRY)[1] for process in ranks)
     assert "rank 1 was started for something else than rank 0: there the fingerprint" in second
     assert "rank 1 of 2 has failed: rank 1 was started for something else" in first
