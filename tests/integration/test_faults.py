@@ -31,7 +31,7 @@ def disk(tmp_path):
 
     def mounted(*options: str) -> None:
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", ",".join(("size=40m", *options)), "frostbox", str(place)],
+            ["mount", "-t", "tmpfs", "-o", ",".join(("size=40m", *options)), "none", str(place)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:

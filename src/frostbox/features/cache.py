@@ -20,6 +20,7 @@ from torch import Tensor
 
 from frostbox.data.views import View
 from frostbox.errors import CacheError
+from frostbox.features.fingerprint import fingerprint
 from frostbox.features.index import (
     FORMAT_VERSION,
     INDEX_FILE,
@@ -27,7 +28,6 @@ from frostbox.features.index import (
     CacheIndex,
     CacheRequest,
     Shard,
-    fingerprint,
 )
 from frostbox.features.mapped import MappedShard, damaged
 from frostbox.features.records import read_records

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from frostbox.data.annotations import LARGEST_SIDE, DetectionSet
 from frostbox.data.views import MAX_VIEWS, View, first_views, view_from_json
 from frostbox.errors import CacheError, SettingsError, one_line
+from frostbox.features.fingerprint import fingerprint
 from frostbox.files import write_whole
 from frostbox.untrusted import once, parse_json, shown
 
@@ -34,7 +34,6 @@ DTYPES = {FLOAT16: 2, INT8: 1}
 """How features may be stored, and the bytes of one."""
 INDEX_FILE = "index.json"
 _MOST_SHARDS = 1_000_000
-_EDGE = 4096  # bytes of a photo's head and tail that go into the fingerprint
 
 
 def canvas(backbone: Backbone) -> tuple[int, int, int]:
@@ -158,34 +157,6 @@ def _redrawn(held: Sequence[View], wanted: Sequence[View]) -> str:
     asked = asdict(want)
     changed = [f"{k} {v}, not {asked[k]}" for k, v in asdict(have).items() if v != asked[k]]
     return f"view '{have.name}' was drawn with {'; '.join(changed)}"
-
-
-def fingerprint(dataset: DetectionSet) -> str:
-    """blake2b, in hex, over id, file size, first and last 4 KB of every photo, in list order.
-
-    Modification times do not count: a copied data set keeps its cache. Whether EXIF orientation is
-    applied does count, because it changes the pixels.
-
-    Raises:
-        CacheError: a photo that was there when the data set was read is gone.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for image in dataset.photos:
-        assert image.photo is not None
-        try:
-            with open(image.photo, "rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
-                head = file.read(_EDGE)
-                file.seek(max(0, size - _EDGE))
-                tail = file.read(_EDGE)
-        except OSError as error:
-            raise CacheError(
-                f"the photo {image.photo} cannot be read ({error.strerror}); put it back or take "
-                "it off the list"
-            ) from error
-        digest.update(f"{image.image_id}\0{image.exif}\0{size}\0".encode())
-        digest.update(head + tail)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
