@@ -3,7 +3,9 @@ found something, for good."""
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -18,8 +20,13 @@ KEPT = sorted(path for path in CORPUS.glob("*/*") if path.is_dir())
 
 
 @pytest.fixture(autouse=True)
-def _quiet(recwarn: pytest.WarningsRecorder) -> None:
+def _quiet(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("frostbox", "PIL")]
+    levels = [logger.level for logger in loggers]
     quiet()
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.mark.parametrize("name", READERS)
