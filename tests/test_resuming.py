@@ -8,7 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from frostbox.errors import DivergedError
+from frostbox.heads import create_head
 from frostbox.steps import HeadModule
+from frostbox.training import CachedViews, view_sampler
 from tests.test_training import SETTINGS, assert_equal_weights, run, shapes, weights  # noqa: F401
 
 
@@ -56,3 +59,57 @@ def test_within_an_epoch_too_no_more_is_lost_than_was_said(
         list(csv.DictReader((tmp_path / part / "metrics.csv").open())) for part in ("whole", "cut")
     ]
     assert rows[0] == rows[1]
+
+
+def test_a_run_that_was_moved_knows_what_was_best(shapes, tmp_path, monkeypatch):
+    # Nothing is learned, and no epoch behind an early one is better.
+    still = replace(SETTINGS, lr=1e-9, epochs=8)
+    whole, expected = run(shapes, "single", tmp_path / "whole", still)
+    assert expected.best_epoch < 6
+    mend = stop_before(monkeypatch, 3 * (expected.best_epoch + 2))
+    with pytest.raises(Stop):
+        run(shapes, "single", tmp_path / "here", still)
+    mend()
+    (tmp_path / "here").rename(tmp_path / "there")
+    resumed, result = run(shapes, "single", tmp_path / "there", still, resume=True)
+    assert result == expected
+    assert_equal_weights(weights(whole), weights(resumed))
+    # Nothing is left to do: the end is found again, also from another place.
+    (tmp_path / "there").rename(tmp_path / "further")
+    again, result = run(shapes, "single", tmp_path / "further", still, resume=True)
+    assert result == expected
+    assert_equal_weights(weights(whole), weights(again))
+
+
+def test_a_run_that_lost_its_patience_stays_at_its_end(shapes, tmp_path):
+    impatient = replace(SETTINGS, lr=1e-9, epochs=40, patience=1)
+    ended, expected = run(shapes, "single", tmp_path / "run", impatient)
+    assert expected.epochs < 40
+    again, result = run(shapes, "single", tmp_path / "run", impatient, resume=True)
+    assert result == expected
+    assert_equal_weights(weights(ended), weights(again))
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_loss_that_is_no_number_leaves_the_weights_that_were_kept(
+    shapes, validate, tmp_path, monkeypatch
+):
+    original = HeadModule.training_step
+
+    def spoiled(self, batch, index):
+        total = original(self, batch, index)
+        return total * float("inf") if self.global_step == 4 else total
+
+    monkeypatch.setattr(HeadModule, "training_step", spoiled)
+    with pytest.raises(DivergedError, match="loss is inf in epoch 2 of 4, batch 2 of 3") as caught:
+        run(shapes, "grid", tmp_path / "run", validate=validate)
+    assert caught.value.kept == tmp_path / "run" / "best.ckpt"
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0"]
+    # The images that it names are those of the batch.
+    sets, caches, spec = shapes
+    train = CachedViews(caches["train"], sets["train"], create_head("grid", spec, 3))
+    sampler = view_sampler(train, SETTINGS)
+    sampler.set_epoch(1)
+    ids = [train.ids[image] for image, _ in list(sampler)[8:16]]
+    assert f"(images {', '.join(ids)})" in str(caught.value)

@@ -108,8 +108,10 @@ def train_run(
         settings = replace(settings, classes=train_set.classes)
         settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
         run = prepare_run(out, train_set.name, settings.head, resume=resume, overwrite=overwrite)
-        if budget is None:  # else when it is planned: what is not planned cannot be resumed
+        if budget is None:
             write_whole(run / SETTINGS, settings.to_json())
+        else:  # written when it is planned: what is not planned cannot be resumed
+            (run / SETTINGS).unlink(missing_ok=True)
         if val_set is not None and val_set.made is not None:
             write_whole(run / "splits.json", val_set.made.read_bytes())
         backbone, head = _network(settings, train_set, origin)

@@ -222,8 +222,8 @@ class KeepMinutes(Callback):
     Not behind the last batch of an epoch: its validation follows, and then the epoch's own.
     """
 
-    def __init__(self, path: Path, minutes: float) -> None:
-        self.path, self.seconds = path, 60 * minutes
+    def __init__(self, run: Path, minutes: float) -> None:
+        self.path, self.seconds = run / LAST, 60 * minutes
         self._kept = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -243,6 +243,23 @@ class KeepMinutes(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What the epoch leaves counts, too."""
         self._kept = time.monotonic()
+
+
+class Kept(ModelCheckpoint):
+    """Lightning's, which forgets what it kept when the folder of the run has been moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what was kept to lie in the folder of now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = {name: here(state_dict[name]) for name in names}
+        super().load_state_dict(
+            {**state_dict, **paths, "dirpath": self.dirpath, "best_k_models": scores}
+        )
 
 
 class Patience(EarlyStopping):

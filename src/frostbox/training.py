@@ -17,7 +17,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -33,7 +33,7 @@ from frostbox.heads import Head, check_choice, check_share, check_types
 from frostbox.memory import physical_bytes
 from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
-from frostbox.resuming import LAST, KeepMinutes, Patience, WholeCheckpoints, checkpoint_of, learned
+from frostbox.resuming import KeepMinutes, Kept, Patience, WholeCheckpoints, checkpoint_of, learned
 from frostbox.sampling import Row, ViewSampler
 from frostbox.steps import Batch, HeadModule
 from frostbox.threads import helping_threads
@@ -254,22 +254,18 @@ def fit(
     metrics = MetricsFile(run / "metrics.csv")
     callbacks: list[Callback] = [FiniteLoss(), metrics]
     if val is None:
-        best = ModelCheckpoint(
-            filename="best", save_last=True, save_on_train_epoch_end=True, **kept
-        )
+        best = Kept(filename="best", save_last=True, save_on_train_epoch_end=True, **kept)
     else:
-        best = ModelCheckpoint(
-            filename="best", monitor="val_loss", save_on_train_epoch_end=False, **kept
-        )
+        best = Kept(filename="best", monitor="val_loss", save_on_train_epoch_end=False, **kept)
         # Epochs without a validation are kept too, to resume from.
-        callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **kept))
+        callbacks.append(Kept(filename="last", save_on_train_epoch_end=True, **kept))
     callbacks.append(best)
     if val is not None and validation_interval(settings) > 1:
         callbacks.append(ValidateEvery(validation_interval(settings)))
     if settings.ema:
         callbacks.append(EmaOfWeights(settings.ema))
     if settings.keep_minutes:  # behind the average, to keep what it has become by the same step
-        callbacks.append(KeepMinutes(run / LAST, settings.keep_minutes))
+        callbacks.append(KeepMinutes(run, settings.keep_minutes))
     if settings.patience and val is not None:
         callbacks.append(
             Patience("val_loss", patience=settings.patience, check_on_train_epoch_end=False)

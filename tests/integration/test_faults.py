@@ -30,10 +30,8 @@ def disk(tmp_path):
     place.mkdir()
 
     def mounted(*options: str) -> None:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", ",".join(("size=40m", *options)), "none", str(place)],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(("size=40m", *options)), "none", place]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
 
