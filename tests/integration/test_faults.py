@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import torch
 
 import frostbox as package
 from frostbox.errors import CheckpointError
+from frostbox.extraction import _kind_before
 from frostbox.features import extract as extract_module
 from frostbox.features.cache import FeatureCache
-from frostbox.features.index import INDEX_FILE
+from frostbox.features.index import INDEX_FILE, CacheIndex
 from frostbox.steps import HeadModule
 from tests.shapes import write_shapes
 from tests.tiny import tiny
@@ -136,6 +138,21 @@ def test_a_damaged_cache_does_not_stop_a_training(shapes_voc, frostbox, tmp_path
 def assert_equal(a, b):
     first, second = (package.Detector.load(run).state_dict() for run in (a, b))
     assert all(torch.equal(v, second[k]) for k, v in first.items())
+
+
+def test_the_engine_that_began_goes_on(frostbox, features, tmp_path, monkeypatch):
+    cache, _ = features(frostbox, tmp_path / "c", monkeypatch)
+    paths = [tmp_path / "nowhere", cache]
+    assert _kind_before(paths[:1], "cpu") == "auto"
+    assert _kind_before(paths, "cpu") == "torch"
+    assert _kind_before(paths, "cuda") == "auto"
+    index = CacheIndex.read(cache)
+    other = tmp_path / "other"
+    other.mkdir()
+    made = [replace(shard, engine="OpenVINO 2026.1, float32 on cpu") for shard in index.shards]
+    index.with_shards(made).write(other)
+    assert _kind_before([other], "cpu") == "openvino"
+    assert _kind_before([other, cache], "cpu") == "auto"
 
 
 def test_a_disk_that_fills_up_within_an_extraction(frostbox, features, disk, tmp_path, monkeypatch):

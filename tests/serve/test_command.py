@@ -6,9 +6,11 @@ import importlib.util
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from frostbox import cli
 from frostbox.errors import SettingsError
@@ -118,6 +120,26 @@ def test_a_signal_ends_it_and_leaves_no_uploads(monkeypatch, number: signal.Sign
         signal.signal(number, before)
     assert lines[-1] == "stopped"
     assert not folders[0].exists()
+
+
+def test_uploads_of_servers_that_were_killed_are_removed(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("dead", "alive"):
+        (tmp_path / f"frostbox-uploads-{name}" / "pictures").mkdir(parents=True)
+        (tmp_path / f"frostbox-uploads-{name}" / "pictures" / "photo.jpg").write_bytes(b"a face")
+        (tmp_path / f"frostbox-uploads-{name}" / "lock").touch()
+    # What another user of this machine may lay there is not opened.
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "lock").touch()
+    (tmp_path / "frostbox-uploads-link").symlink_to(tmp_path / "thesis")
+    with FileLock(tmp_path / "frostbox-uploads-alive" / "lock"), serving._room_for_uploads() as own:
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {
+            "frostbox-uploads-alive", "frostbox-uploads-link", "thesis", own.parent.name
+        }  # fmt: skip
+        assert not any(own.iterdir())
+    assert (tmp_path / "thesis" / "lock").exists()
+    assert not own.parent.exists()
 
 
 @pytest.mark.slow
