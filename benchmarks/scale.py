@@ -29,6 +29,7 @@ from frostbox.data.sample import write_sample
 from frostbox.data.voc import load
 from frostbox.features.engine import create_engine
 from frostbox.features.extract import cache_nbytes, extract, images_per_shard
+from frostbox.units import seconds_text, size_text
 
 HOUR, DAY = 3600.0, 86400.0
 STRIDES = (8, 16, 32)
@@ -182,7 +183,7 @@ def cost(options: argparse.Namespace) -> None:
     columns = ("setting", "views/s", "CPU hours", "core hours", "GPU hours", "disk")
     for name in columns:
         table.add_column(name, justify="left" if name == columns[0] else "right")
-    sets = Table(title="disk, and days of one machine like this one")
+    sets = Table(title="disk, and the time of one machine like this one")
     for name in ("setting", *SETS):
         sets.add_column(name, justify="left" if name == "setting" else "right")
     with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +212,7 @@ def cost(options: argparse.Namespace) -> None:
             shares = [count / 1e6 for count in SETS.values()]
             sets.add_row(
                 what,
-                *(f"{nbytes * s / 1e12:.2f} TB, {million * s / DAY:.1f} d" for s in shares),
+                *(f"{size_text(int(nbytes * s))}, {seconds_text(million * s)}" for s in shares),
             )
     Console(width=160).print(table, sets)
 
