@@ -95,23 +95,23 @@ def extraction(
 
 
 def training(
-    draw: random.Random, workers: int, epochs: int, epoch: float, rate: float, restart: float
+    draw: random.Random, workers: int, parts: int, part: float, rate: float, restart: float
 ) -> Outcome:
-    """All ranks in step; a failure throws all back to the end of the last epoch.
+    """All ranks in step; a failure throws all back to the last checkpoint.
 
     Args:
-        epoch: seconds of one, with its checkpoint.
+        parts: from one checkpoint to the next. part: seconds of one, with its checkpoint.
     """
     seconds = lost = 0.0
     failures = 0
-    while epochs > 0:
+    while parts > 0:
         uptime = draw.expovariate(workers * rate) if rate else float("inf")
-        done = min(epochs, int(min(uptime / epoch, epochs)))
-        epochs -= done
-        if epochs == 0:
-            seconds += done * epoch
+        done = min(parts, int(min(uptime / part, parts)))
+        parts -= done
+        if parts == 0:
+            seconds += done * part
             break
-        lost += workers * (uptime - done * epoch)
+        lost += workers * (uptime - done * part)
         seconds += uptime + restart
         failures += 1
     return Outcome(seconds, lost, failures)
@@ -166,13 +166,13 @@ def run(options: argparse.Namespace) -> None:
         lambda draw, rate: extraction(draw, workers, shards, shard, rate, options.restart),
         workers, options.seed, options.runs,
     )  # fmt: skip
-    length = min(images, int(options.epoch_images or images))
-    epochs = -(-options.passes * images // length)
-    epoch = length / (workers * options.train) + options.checkpoint
+    learning = options.passes * images / (workers * options.train)
+    parts = max(1, -(-learning // (60 * options.keep_minutes)))
+    part = learning / parts + options.checkpoint
     print_runs(
-        f"training on {workers} workers, {options.train:g} images/s each: {options.passes} passes "
-        f"in {epochs} epochs of {epoch / 60:.0f} minutes",
-        lambda draw, rate: training(draw, workers, epochs, epoch, rate, options.restart),
+        f"training on {workers} workers, {options.train:g} images/s each: {options.passes} passes, "
+        f"kept every {part / 60:.0f} minutes",
+        lambda draw, rate: training(draw, workers, int(parts), part, rate, options.restart),
         workers, options.seed, options.runs,
     )  # fmt: skip
 
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     many.add_argument("--extract", type=float, default=118.0, help="views a second of a worker")
     many.add_argument("--train", type=float, default=150.0, help="images a second of a worker")
     many.add_argument("--passes", type=int, default=4, help="over all images")
-    many.add_argument("--epoch-images", type=float, default=0, help="as in train; 0 for all")
+    many.add_argument("--keep-minutes", type=float, default=5.0, help="as in train")
     many.add_argument("--checkpoint", type=float, default=5.0, help="seconds to write one")
     many.add_argument("--restart", type=float, default=300.0, help="seconds until all work again")
     many.add_argument("--runs", type=int, default=200)
