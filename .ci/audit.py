@@ -51,7 +51,7 @@ def main() -> str | None:
     if live is not None and live[0] >= 0.9 * len(wanted):
         print(f"{live[0]} of {len(wanted)} pinned packages audited: no known fault")
         return None
-    day = REVIEWED.read_text().splitlines()[0].lstrip("# ")
+    day = REVIEWED.read_text().splitlines()[0].lstrip("# ").partition(",")[0]
     print(f"the database of faults is out of reach; {REVIEWED.name}: {day}")
     missing = sorted(wanted - pins(REVIEWED))
     if missing:

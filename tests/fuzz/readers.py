@@ -352,7 +352,7 @@ class Header(Reader):
         return {"a.safetensors": len(content).to_bytes(8, "little") + content + tensors}
 
     def read(self, folder: Path) -> None:
-        with patch("frostbox.backbones.create", _backbone):
+        with patch("frostbox.backbones.create", small_backbone):
             detector = Detector.load(folder / "a.safetensors")
         found = detector.predict(self.picture)
         assert np.isfinite(found.boxes).all()
@@ -362,7 +362,7 @@ class Header(Reader):
         assert ((found.labels >= 0) & (found.labels < len(detector.settings.classes))).all()
 
 
-def _backbone(name: str, strides: tuple[int, ...], weights: str) -> torch.nn.Module:
+def small_backbone(name: str, strides: tuple[int, ...], weights: str) -> torch.nn.Module:
     """A backbone of four convolutions where frostbox would build the one that is named."""
     from frostbox.backbones.contract import Backbone, require_strides
     from tests.tiny import _Body

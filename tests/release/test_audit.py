@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 SCRIPT = Path(__file__).parents[2] / ".ci" / "audit.py"
 
@@ -66,3 +68,17 @@ def test_without_it_every_version_was_looked_at(
     assert "out of reach; reviewed.txt: 1 May 2026" in capsys.readouterr().out
     audit.PINS.write_text("a_b==1.1\nc==2\n")
     assert audit.main().startswith("not looked at: a-b==1.1; read their advisories")
+
+
+def test_no_pinned_version_is_older_than_what_mended_it() -> None:
+    """By the notes of the review: NAME==VERSION  # ..., mended in VERSION; ..."""
+    notes = 0
+    for line in (SCRIPT.parent / "reviewed.txt").read_text().splitlines():
+        pin, _, note = line.partition("#")
+        if not pin:
+            continue
+        name, _, version = pin.strip().partition("==")
+        for mended in re.findall(r"mended in ([\d.]*\d)", note):
+            assert Version(version) >= Version(mended), name
+            notes += 1
+    assert notes > 20

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from frostbox.resuming import checkpoint_of
 from frostbox.video import Frames
 from tests.data.sets import photo
 from tests.films import grey, write_film
+from tests.fuzz.readers import small_backbone
+from tests.tiny import tiny
 
 # --- archives --------------------------------------------------------------------------------
 
@@ -468,3 +471,38 @@ def test_revisions_name_no_file_of_this_machine(tmp_path: Path, revision: str) -
         with pytest.raises(SettingsError, match="is no revision"):
             address(f"hf://anna/birds@{revision}")
     assert address("hf://anna/birds@refs/pr/1") == ("anna/birds", "refs/pr/1")
+
+
+ODD_HEADERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "an odd limit": lambda h: h["selection"].update(max_detections="many"),
+    "no limit": lambda h: h["selection"].update(max_detections=None),
+    "a limit below all": lambda h: h["selection"].update(max_detections=-5),
+    "a selection that is a list": lambda h: h.update(selection=["a"]),
+    "settings that are a list": lambda h: h["head"].update(settings=[[]]),
+    "a ratio near nothing": lambda h: h["head"]["settings"].update(aspect_ratios=[1e-320, 1.0]),
+    "a size without end": lambda h: h["head"]["settings"].update(scales=[1e300]),
+    "a version that is true": lambda h: h.update(format_version=True),
+    "a class that is half a letter": lambda h: h.update(classes=["\ud800", "b", "c"]),
+    "classes of a page each": lambda h: h.update(classes=["x" * 10_000, "b", "c"]),
+    "a backbone without strides": lambda h: h["backbone"].update(strides=3),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_HEADERS)
+def test_headers_that_fuzzing_found(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frostbox.backbones.create", small_backbone)
+    path = tiny("anchors", size=(64, 64)).save(tmp_path / "a.safetensors")
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    known = json.loads(header["__metadata__"]["frostbox"])
+    ODD_HEADERS[kind](known)
+    header["__metadata__"]["frostbox"] = json.dumps(known)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    with pytest.raises(CheckpointError) as raised:
+        Detector.load(path)
+    assert len(str(raised.value)) < 1000
+    assert str(raised.value).isprintable()

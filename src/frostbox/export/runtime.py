@@ -28,7 +28,7 @@ class Exported:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a .onnx, .xml or .pt2.
+        """Open a .onnx, .xml or .pt2, which are programs: no file of a stranger.
 
         Raises:
             NotFoundError: no such file. SettingsError: no exported file.

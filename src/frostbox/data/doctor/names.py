@@ -156,6 +156,8 @@ def check_balance(found: Survey, names: Names) -> Iterator[Finding]:
 
 def _imbalance(found: Survey, split: str, counts: Counter[str]) -> Iterator[Finding]:
     ranked = [(name, count) for name, count in counts.most_common() if name]
+    if not ranked:  # no object has a name
+        return
     common, most = ranked[0]
     rare = [(name, count) for name, count in ranked if most >= _IMBALANCE * count]
     for name, count in reversed(rare):
