@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
 
-from frostbox import distributed
-from frostbox.distributed import ALONE, open_ranks
+from frostbox import distributed, extraction
+from frostbox.distributed import ALONE, Ranks, open_ranks
 from frostbox.errors import SettingsError
 
 TORCHRUN = {
@@ -101,7 +102,15 @@ def test_what_cannot_be_started(variables):
 
 
 def test_shards_go_round():
-    ranks = [distributed.Ranks(k, 3, 1) for k in range(3)]
+    ranks = [Ranks(k, 3, 1) for k in range(3)]
     assert [list(one.share(range(7))) for one in ranks] == [[0, 3, 6], [1, 4], [2, 5]]
     assert [one.main for one in ranks] == [True, False, False]
     assert ranks[0].nodes == 3
+
+
+def test_only_rank_0_warns_of_what_all_find(caplog):
+    for rank in range(2):
+        with extraction._warnings_of(Ranks(rank, 2, 1)):
+            logging.getLogger("frostbox").warning("by rank %d", rank)
+    logging.getLogger("frostbox").warning("behind it")
+    assert caplog.messages == ["by rank 0", "behind it"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(minutes=30)  # torch's own for a process group
 _FOR_EVER = timedelta(days=30)
 _INTERVAL = 0.5  # seconds between two looks at the board; Fabric looks at its processes every five
-_LAST_WORDS = 2.0  # seconds that rank 0 gives the others to read why it ends
+_LAST_WORDS = 5.0  # seconds that rank 0 gives the others to read why it ends, and to end
 _FAILED, _READ, _WAITING = "failed", "read", " waiting"
 _SERVICE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -108,7 +108,7 @@ class _Connected(Ranks):
         rank: int,
         size: int,
         local_size: int,
-        children: Sequence[subprocess.Popen[bytes]],
+        children: list[subprocess.Popen[bytes]],
         timeout: timedelta,
     ) -> None:
         super().__init__(rank, size, local_size)
@@ -261,8 +261,11 @@ class _Connected(Ranks):
                 time.sleep(0.05)
         except RuntimeError as lost:
             _LOG.debug("rank 0 is gone, nobody can be told: %s", lost)
-        # One that does not read is stuck, and Fabric's observer ends with this process.
-        for child in self._children:
+        # Taken from Fabric's observer, which would kill this process before it has said why; with
+        # it ends the observer, so that one that is stuck is ended here.
+        children = list(self._children)
+        self._children.clear()
+        for child in children:
             try:
                 child.wait(_LAST_WORDS)
             except subprocess.TimeoutExpired:
@@ -389,14 +392,18 @@ def _connect(
     )
     try:
         fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy)
-        fabric.launch()
-    except dist.DistError as error:
-        raise RankError(
-            f"the {devices * nodes} processes of this run do not find each other "
-            f"({one_line(error)[:200]}); see that all were started, and that MASTER_ADDR and "
-            "MASTER_PORT are of the first"
-        ) from error
     except (ValueError, RuntimeError, MisconfigurationException) as error:  # in Fabric's words
         raise SettingsError(one_line(error)) from error
-    children = getattr(fabric.strategy.launcher, "procs", [])
-    return _Connected(fabric.global_rank, fabric.world_size, devices, children, timeout)
+    try:
+        fabric.launch()
+        children = getattr(fabric.strategy.launcher, "procs", [])
+        return _Connected(fabric.global_rank, fabric.world_size, devices, children, timeout)
+    except ValueError as error:
+        raise SettingsError(one_line(error)) from error
+    except RuntimeError as error:
+        raise RankError(
+            f"the {devices * nodes} processes of this run do not find each other "
+            f"({one_line(error)[:200]}); see that all were started, that MASTER_ADDR and "
+            "MASTER_PORT are of the first, and that GLOO_SOCKET_IFNAME names the network between "
+            "them where there are several"
+        ) from error

@@ -4,7 +4,9 @@ and the first half of what `train` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,9 +129,10 @@ def extract_features(
     place = resolve_device(device)
     with open_ranks(devices, nodes, place) as ranks:
         console = _speaking(console, ranks)
-        with ranks.main_first():  # it may have to download the data
+        with ranks.main_first(), _warnings_of(ranks):  # it may have to download the data
             dataset = load(data, split, classes, rename, require_photos=True)
-        dataset = check_photo_sizes(dataset)
+        with _warnings_of(ranks):
+            dataset = check_photo_sizes(dataset)
         network = backbones.create(backbone, strides, weights)
         options: dict[str, Any] = {
             "size": size, "mode": resize, "views": views, "dtype": features,
@@ -161,6 +164,17 @@ def _say_done(cache: FeatureCache, console: Console) -> None:
     console.print(
         f"{len(cache)} images x {len(cache.views)} views in {cache.path}{skipped}", soft_wrap=True
     )
+
+
+@contextmanager
+def _warnings_of(ranks: Ranks) -> Iterator[None]:
+    """Let rank 0 alone warn of what every rank finds; elsewhere each names the photos it skips."""
+    log = logging.getLogger("frostbox")
+    before, log.disabled = log.disabled, log.disabled or not ranks.main
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _speaking(console: Console, ranks: Ranks) -> Console:
