@@ -196,13 +196,16 @@ class Settings:
             KeyError, TypeError: a field is missing, or of another kind.
             SettingsError: a value out of range.
         """
+        training, rename = header["training"], header.get("rename", {})
+        if not isinstance(training, Mapping) or not isinstance(rename, Mapping):
+            raise TypeError("training or rename")
         return cls(
             classes=tuple(header["classes"]),
             size=tuple(header["preprocessing"]["size"]),
             resize=header["preprocessing"]["resize"],
             selection=Selection.from_dict(header["selection"]),
-            training=header["training"],
-            rename=header.get("rename", {}),
+            training=training,
+            rename={str(old): str(new) for old, new in rename.items()},
         )
 
 

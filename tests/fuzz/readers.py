@@ -28,7 +28,13 @@ from safetensors.torch import save
 from frostbox.data.annotations import LARGEST_SIDE, DetectionSet, ImageAnnotation
 from frostbox.data.coco import read_coco
 from frostbox.data.doctor import examine
-from frostbox.data.photos import image_size, read_image, read_thumbnail, turned_size
+from frostbox.data.photos import (
+    image_size,
+    read_enough,
+    read_image,
+    read_thumbnail,
+    turned_size,
+)
 from frostbox.data.voc import read_annotation, read_voc
 from frostbox.data.yolo import read_yolo
 from frostbox.data.yolo_find import find_yolo
@@ -423,7 +429,12 @@ class Picture(Reader):
         assert image.dtype == torch.uint8
         assert image.shape[0] == 3
         if size is not None:
-            assert tuple(image.shape[1:]) == size[::-1]
+            # A damaged EXIF block may say something to torchvision and nothing to Pillow.
+            assert tuple(image.shape[1:]) in (size[::-1], size)
+        with patch("frostbox.data.photos._LARGE_FILE", 0):
+            reduced, whole = read_enough(path, True, lambda _: 0.3)
+        assert reduced.shape[2] <= max(whole)
+        assert reduced.dtype == torch.uint8
 
 
 READERS: Mapping[str, type[Reader]] = {

@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from frostbox.errors import CacheError, CheckpointError, DataError, SettingsErro
 from frostbox.features.cache import FeatureCache
 from frostbox.hub import address, pull
 from frostbox.labelling import TABLE, Labelled
+from frostbox.report.evaluation import _model_facts, _training
 from frostbox.resuming import checkpoint_of
 from frostbox.video import Frames
 from tests.data.sets import photo
@@ -506,3 +508,35 @@ def test_headers_that_fuzzing_found(
         Detector.load(path)
     assert len(str(raised.value)) < 1000
     assert str(raised.value).isprintable()
+
+
+# --- a run from elsewhere ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,loss\n0,x\n",
+        "epoch,loss\n0,1,2\n",
+        "epoch,loss\n0," + "1" * 200_000 + "\n",
+        "epoch\n[\n",
+    ],
+)
+def test_curves_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.csv").write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.csv is damaged"):
+        _training(tmp_path, tiny("grid"))
+
+
+def test_curves_with_numbers_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,<b>\n0,nan\n1,1e999\nnan,0.5\n")
+    found = _training(tmp_path, tiny("grid"))
+    assert found == {"columns": ["epoch", "<b>"], "rows": [[0.0, None], [1.0, None], [0.0, 0.5]]}
+
+
+@pytest.mark.parametrize("training", [{"fit": {}}, {"fit": [], "data": 3}, {"fit": 1, "data": {}}])
+def test_a_training_summary_that_is_none(tmp_path: Path, training: dict[str, Any]) -> None:
+    detector = tiny("grid")
+    detector.settings = replace(detector.settings, training=training)
+    with pytest.raises(CheckpointError, match="what it says of its training"):
+        _model_facts(detector, tmp_path / "a.safetensors")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from frostbox.errors import CheckpointError, DataError, one_line
 from frostbox.evaluation import AP_MAX_DETECTIONS, AP_THRESHOLD, calibration_outcomes
 from frostbox.metrics import calibration, errors, voc
 from frostbox.report.contract import (
@@ -171,21 +173,38 @@ def _training(model: Path, detector: Detector) -> Training | None:
     paths = [run / "metrics.csv"]
     if detector.settings.training.get("thaw"):  # what was undone is not in the detector
         paths.append(run / "thaw" / "metrics.csv")
-    logged: list[dict[str, str]] = []
+    logged: list[dict[str, float | None]] = []
     for path in paths:
         if not path.exists():
             continue
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.DictReader(file)
-            if list(lines.fieldnames or [])[:1] != ["epoch"]:  # another program's file
-                return None
-            before = len(logged)
-            logged += [{**line, "epoch": str(before + int(float(line["epoch"])))} for line in lines]
+        try:
+            lines = _logged(path)
+        except (ValueError, TypeError, OverflowError, csv.Error) as error:
+            raise DataError(
+                f"{path} is damaged ({one_line(error)}); without it the page goes without curves."
+            ) from error
+        if lines is None:  # another program's file
+            return None
+        before = len(logged)
+        logged += [{**line, "epoch": float(before + int(line["epoch"] or 0))} for line in lines]
     if not logged:
         return None
     columns = list(dict.fromkeys(name for line in logged for name in line))
-    rows = [[float(line[c]) if line.get(c) else None for c in columns] for line in logged]
-    return {"columns": columns, "rows": rows}
+    return {"columns": columns, "rows": [[line.get(c) for c in columns] for line in logged]}
+
+
+def _logged(path: Path) -> list[dict[str, float | None]] | None:
+    """The lines of a metrics.csv; None where its first column is no epoch."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = csv.DictReader(file)
+        if list(lines.fieldnames or [])[:1] != ["epoch"]:
+            return None
+        return [{column: _number(text) for column, text in line.items()} for line in lines]
+
+
+def _number(text: str) -> float | None:
+    value = float(text) if text else math.nan
+    return value if math.isfinite(value) else None
 
 
 def _suppression(selection: Selection) -> str:
@@ -209,16 +228,26 @@ def _model_facts(detector: Detector | None, model: Path) -> list[Fact]:
         ("NMS", _suppression(settings.selection)),
     ]
     if "fit" in training:  # a detector that was put together in Python may know nothing
-        data = training["data"]
-        facts.append(("trained on", f"{data['name']}, {data['train_images']} images"))
-        for label, fit in (
-            ("epochs", training["fit"]),
-            ("epochs with thawed stages", training.get("thaw")),
-        ):
-            if fit is not None:
-                facts.append((label, f"{fit['epochs_run']}, kept {fit['best_epoch'] + 1}"))
-        facts.append(("frostbox", training["frostbox_version"]))
+        try:
+            facts += _trained(training)
+        except (LookupError, TypeError) as error:
+            raise CheckpointError(
+                f"{model} is damaged: what it says of its training lacks or garbles "
+                f"{one_line(error)}; copy it again or train again"
+            ) from error
     return facts
+
+
+def _trained(training: Mapping[str, Any]) -> list[Fact]:
+    data = training["data"]
+    facts = [("trained on", f"{data['name']}, {data['train_images']} images")]
+    for label, fit in (
+        ("epochs", training["fit"]),
+        ("epochs with thawed stages", training.get("thaw")),
+    ):
+        if fit is not None:
+            facts.append((label, f"{fit['epochs_run']}, kept {fit['best_epoch'] + 1}"))
+    return [*facts, ("frostbox", str(training["frostbox_version"]))]
 
 
 def _data_facts(measured: Measured) -> list[Fact]:
