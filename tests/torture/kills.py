@@ -70,7 +70,7 @@ class Running:
         with log.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "frostbox", *words], stdout=file, stderr=file,
-                start_new_session=True, cwd=Path(__file__).parents[2],
+                start_new_session=True, cwd=Path(__file__).parents[2], preexec_fn=_hearing,
             )  # fmt: skip
 
     @property
@@ -102,6 +102,11 @@ class Running:
         """kill -9, of all that it started too: as when a machine loses its power."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _hearing() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def torture(work: Work, kills: int, folder: Path, seed: int = 0) -> Report:

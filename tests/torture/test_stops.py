@@ -33,7 +33,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work]:
     return works(tmp_path_factory.mktemp("data"))
 
 
-def until(what, seconds: float = 300.0) -> None:
+def until(what, seconds: float = 600.0) -> None:
     """Wait until something is so."""
     limit = time.monotonic() + seconds
     while not what():

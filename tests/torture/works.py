@@ -68,7 +68,7 @@ def weights(run: Path) -> Digests:
 
 def write_data(folder: Path) -> tuple[Path, Path]:
     """A data set to extract and convert, of 330 photos, and a smaller one to train on."""
-    large = write_shapes(folder / "large" / "VOCdevkit" / "VOC2012", train=130, val=200)
+    large = write_shapes(folder / "large" / "VOCdevkit" / "VOC2012", train=100, val=230)
     small = write_shapes(folder / "small" / "VOCdevkit" / "VOC2012", train=48, val=16)
     return large, small
 
