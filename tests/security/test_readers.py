@@ -84,6 +84,13 @@ def test_tags_that_are_nested_without_end(tiny_voc: TinyVoc) -> None:
             read()
 
 
+def test_a_class_name_of_a_page(tiny_voc: TinyVoc) -> None:
+    root = tiny_voc({"a": [("x" * 100_000, (1, 1, 20, 20))]})
+    with pytest.raises(DataError, match="name has 100,000 characters; write at most 500") as raised:
+        read_voc(root, "train")
+    assert len(str(raised.value)) < 600
+
+
 def test_a_size_beyond_all_pictures(tiny_voc: TinyVoc, tmp_path: Path) -> None:
     root = tiny_voc({"a": [("dog", (1, 1, 20, 20))]}, photos=False)
     path = root / "Annotations" / "a.xml"

@@ -14,6 +14,7 @@ import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
 from frostbox.data.annotations import LARGEST_SIDE
+from frostbox.data.voc_layout import LONGEST_NAME
 from frostbox.errors import DataError
 from frostbox.untrusted import is_plain, shown
 
@@ -86,17 +87,21 @@ def child(node: Element, tag: str) -> Element:
 def place(path: str, number: int, node: Element) -> str:
     """How messages name the `number`-th object, counted from 1."""
     name = text(node, "name")
-    return f"{path}: object {number} ({(name if is_plain(name) else repr(name)) or 'without name'})"
+    fine = is_plain(name) and len(name) <= LONGEST_NAME
+    return f"{path}: object {number} ({(name if fine else shown(name)) or 'without name'})"
 
 
 def object_name(node: Element, where: str) -> str:
-    """The class name, blanks around it removed. Raises FieldFault for none or an odd character."""
+    """The class name without blanks around it. Raises FieldFault for none, an odd or long one."""
     name = text(node, "name")
     if not name:
         raise FieldFault(where, "name", "is missing or empty", "write the class name")
     if not is_plain(name):
         found = f"is {shown(name)}, with a control character"
         raise FieldFault(where, "name", found, "write it without")
+    if len(name) > LONGEST_NAME:
+        found = f"has {len(name):,} characters"
+        raise FieldFault(where, "name", found, f"write at most {LONGEST_NAME}")
     return name
 
 
