@@ -67,7 +67,7 @@ def torture_serve(kills: int, folder: Path, seed: int = 0) -> Report:
 
 def _answer(port: int, photo: bytes, running: Running) -> bytes:
     """The first answer of a server that is starting."""
-    limit = time.monotonic() + 300
+    limit = time.monotonic() + 3600
     while running.process.poll() is None and time.monotonic() < limit:
         if f":{port} " in running.said:
             try:

@@ -33,7 +33,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Work]:
     return works(tmp_path_factory.mktemp("data"))
 
 
-def until(what, seconds: float = 600.0) -> None:
+def until(what, seconds: float = 3600.0) -> None:
     """Wait until something is so."""
     limit = time.monotonic() + seconds
     while not what():
@@ -111,7 +111,7 @@ def test_a_process_that_decodes_and_is_killed_ends_the_run_in_a_sentence(
         assert process.poll() is None, log.read_text()
         (first, *_) = helpers()
         os.kill(first, signal.SIGKILL)
-        assert process.wait(120) == 1
+        assert process.wait(600) == 1
     finally:
         process.kill()
         process.wait()
