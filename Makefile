@@ -50,7 +50,7 @@ fuzz: $(STAMP)
 		-m tests.fuzz.run --inputs $(INPUTS)
 	$(BIN)/python -m tests.fuzz.branches build/fuzz.coverage
 
-# A million of them, two hours; what finds something is left in build/fuzz.
+# A million of them, half an hour of one core; what finds something is left in build/fuzz.
 torture-fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run --inputs 1000000 --seed 1
 
