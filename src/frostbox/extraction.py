@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from frostbox import backbones, planning
+from frostbox import backbones, planning, ranks
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes
-from frostbox.errors import SettingsError
+from frostbox.errors import CacheError, SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import create_engine
 from frostbox.features.engine_contract import Engine
@@ -55,6 +55,11 @@ def ensure_caches(
     paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
     missing = [w for w, p in zip(wanted, paths, strict=True) if not FeatureCache.complete(p)]
     engine = None
+    if missing and not ranks.first():
+        raise CacheError(
+            f"the features that process 0 has written into {root} are not seen there: give a "
+            "folder on a disk that all nodes share with --cache"
+        )
     if missing:
         engine = create_engine(
             "auto", backbone, settings.size, device, precision=settings.fit.precision

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from frostbox import ranks
 from frostbox.units import seconds_text
 
 
@@ -35,7 +36,7 @@ class Progress:
     LOG_INTERVAL = 10.0
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, quiet=not ranks.first())
         self._bar: RichProgress | None = None
         self._label, self._unit = "", ""
         self._total: int | None = 0
@@ -48,7 +49,7 @@ class Progress:
         self._label, self._total, self._unit, self._first = label, total, unit, done
         self._done = done
         self._started = self._logged = time.perf_counter()
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -76,7 +77,7 @@ class Progress:
         shown = _pace(rate, self._unit)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, rate=shown, note=note)
-        elif now - self._logged >= self.LOG_INTERVAL:
+        elif now - self._logged >= self.LOG_INTERVAL and not self.console.quiet:
             self._logged = now
             of = left = ""
             if self._total is not None:
