@@ -34,10 +34,10 @@ class SharedNorm(_Norm):
         if not (self.training and ranks.sharing()):
             return super().forward(input)
         weight, bias = self.weight, self.bias
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         if weight is None:
-            weight = input.new_ones(self.num_features, dtype=torch.float32)
-            bias = torch.zeros_like(weight)
-        found, mean, var, number = _Shared.apply(input.float(), weight, bias, self.eps)  # type: ignore[no-untyped-call]
+            weight, bias = x.new_ones(self.num_features), x.new_zeros(self.num_features)
+        found, mean, var, number = _Shared.apply(x, weight, bias, self.eps)  # type: ignore[no-untyped-call]
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
             self.num_batches_tracked.add_(1)
@@ -115,5 +115,6 @@ def _shared(norm: _Norm, cuda: bool) -> nn.Module:
     """One that shares, with copies of the parameters and statistics of `norm`."""
     kind = nn.SyncBatchNorm if cuda else SharedNorm
     made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    made.load_state_dict(norm.state_dict())
+    assert norm.running_mean is not None
+    made.to(norm.running_mean).load_state_dict(norm.state_dict())
     return made.train(norm.training)

@@ -282,7 +282,8 @@ def normaliser(total: Tensor) -> Tensor:
     """
     if not _sharing:
         return total.clamp(min=1)
-    whole = total.detach().to(torch.float32, copy=True)
+    kind = total.dtype if total.is_floating_point() else torch.float32
+    whole = total.detach().to(kind, copy=True)
     dist.all_reduce(whole)
     return whole.clamp(min=1) / count()
 

@@ -177,7 +177,7 @@ class GridHead(Head):
         objectness = F.binary_cross_entropy_with_logits(
             raw["logits"][:, -1], encoded["has_obj"].to(raw["logits"].dtype)
         )
-        cells = encoded["has_obj"].new_tensor(encoded["has_obj"].numel(), dtype=torch.float32)
+        cells = raw["logits"].new_tensor(encoded["has_obj"].numel())
         share = cells / normaliser(cells)  # 1, but for a part of a batch
         return {
             "box_loss": s.box_weight * box,

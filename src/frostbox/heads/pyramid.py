@@ -215,7 +215,7 @@ class PyramidHead(Head):
             seen = m + context[kind].to(m.dtype)
             where = self.box_branches[k](seen).permute(0, 2, 3, 1)
             with _exact(m):
-                distances = self.distances[kind](where.float()) * self.scale[k]
+                distances = self.distances[kind](where.to(self.scale.dtype)) * self.scale[k]
             sides.append(distances.flatten(1, 2))
             scores = self.class_logits[kind](self.class_branches[k](seen))
             logits.append(scores.flatten(2).transpose(1, 2))
