@@ -6,13 +6,24 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+_LONGEST = 300  # seconds
 
 
-def together(module: str, function: str, *arguments: str, count: int = 2) -> list[str]:
-    """What each process prints, after checking that all ended well; arguments are texts."""
+@dataclass(frozen=True)
+class Ended:
+    """What a process left."""
+
+    status: int
+    out: str
+    err: str
+
+
+def together(module: str, function: str, *arguments: object, count: int = 2) -> list[Ended]:
+    """Run `function` of `module` in so many processes, with the arguments as texts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -22,12 +33,10 @@ def together(module: str, function: str, *arguments: str, count: int = 2) -> lis
         shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": str(rank)}
         running.append(
             subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
+                [sys.executable, "-c", code, *map(str, arguments)],
                 env={**os.environ, **shared, "OMP_NUM_THREADS": "1"},
                 cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
         )  # fmt: skip
-    ended = [process.communicate(timeout=300) for process in running]
-    for process, (_, said) in zip(running, ended, strict=True):
-        assert process.returncode == 0, said
-    return [printed for printed, _ in ended]
+    said = [process.communicate(timeout=_LONGEST) for process in running]
+    return [Ended(p.returncode, *texts) for p, texts in zip(running, said, strict=True)]

@@ -100,7 +100,7 @@ def in_two_processes() -> None:
         assert ranks.from_first(lambda: f"by {ranks.rank()}") == "by 0"
         assert ranks.in_turn(lambda: f"by {ranks.rank()}") == f"by {ranks.rank()}"
         ranks.check_same([1, "a"], "data")
-        assert ranks.exchange_seconds([torch.zeros(9)], 2) > 0
+        assert ranks.exchange_seconds(9, 2, "cpu") > 0
         values = torch.tensor([9.0, 5.0, 1.0] if ranks.first() else [8.0, 7.0])
         assert ranks.kept_of_highest(values, 3) == (1 if ranks.first() else 2)
         assert ranks.kept_of_highest(values, 99) == len(values)
@@ -139,7 +139,9 @@ def _differs() -> None:
 
 def test_two_processes_are_as_one() -> None:
     """One test: processes take long to start. In float64, so that only rounding of that is left."""
-    first, other = (text.splitlines() for text in together("tests.test_ranks", "in_two_processes"))
+    ended = together("tests.test_ranks", "in_two_processes")
+    assert [process.status for process in ended] == [0, 0], ended
+    first, other = (process.out.splitlines() for process in ended)
     same = [f"{n} same" for n in head_names() for _ in LOSSES[n]]
     assert other == [*same, "other"]
     assert first[: len(same)] == same

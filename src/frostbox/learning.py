@@ -78,7 +78,8 @@ class Learner:
             results[HEAD] = self._phase(HEAD, None, clock, console, resume)
         if stages is not None:
             before = [_copied(part.state_dict()) for part in (self.head, stages)]
-            again = resume and (self._folder(THAW) / "last.ckpt").exists()
+            last = self._folder(THAW) / "last.ckpt"
+            again = ranks.from_first(lambda: resume and last.exists())
             results[THAW] = self._phase(THAW, stages, clock, console, again)
             if HEAD in results and not _better(results[THAW], results[HEAD]):
                 console.print("thawing did not lower the validation loss: it is undone")

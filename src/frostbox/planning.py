@@ -228,7 +228,8 @@ def time_steps(
     step, check = (
         max(each) for each in zip(*ranks.gathered((step, median(checks[1:]))), strict=True)
     )
-    step += ranks.exchange_seconds(learned, sum(isinstance(m, _NORM) for m in head.modules()))
+    norms = sum(isinstance(m, _NORM) for m in head.modules())
+    step += ranks.exchange_seconds(sum(p.numel() for p in learned), norms, device)
     scale = settings.batch_size / (size * ranks.count())
     return scale * (_OVERHEAD_SHARE * step + _OVERHEAD), scale * check
 

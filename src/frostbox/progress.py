@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +19,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from frostbox import ranks
 from frostbox.units import seconds_text
 
 
@@ -34,9 +34,11 @@ class Progress:
     """Start, advance, stop; one task at a time."""
 
     LOG_INTERVAL = 10.0
+    hushed: ClassVar[bool] = False
+    """Whether this process is one of several, of which another shows what they do."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, quiet=not ranks.first())
+        self.console = console or Console(stderr=True, quiet=self.hushed)
         self._bar: RichProgress | None = None
         self._label, self._unit = "", ""
         self._total: int | None = 0

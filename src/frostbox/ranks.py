@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from frostbox.errors import FrostboxError, SettingsError
+from frostbox.progress import Progress
 
 T = TypeVar("T")
 # How long the others wait while rank 0 extracts or evaluates. Where a process ends meanwhile they
@@ -148,6 +149,7 @@ def started(devices: int, nodes: int, device: str) -> Iterator[None]:
         raise SettingsError(f"{error}") from error
     control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     _group, _rank = _Group(devices, nodes, control), dist.get_rank()
+    Progress.hushed = not first()
     if _rank:
         logging.getLogger("frostbox").setLevel(logging.ERROR)
     try:
@@ -300,20 +302,19 @@ def kept_of_highest(values: Tensor, most: int) -> int:
     return int(((chosen >= begin) & (chosen < begin + len(values))).sum())
 
 
-def exchange_seconds(learned: Sequence[Tensor], norms: int) -> float:
-    """What a step takes to exchange gradients and statistics of so many norms; 0 if alone."""
+def exchange_seconds(weights: int, norms: int, device: str) -> float:
+    """What a step takes to exchange so many gradients, and statistics of norms; 0 if alone."""
     if _group is None:
         return 0.0
-    where = learned[0].device
-    gradients = torch.zeros(sum(p.numel() for p in learned), device=where)
-    statistics = torch.zeros(_STATISTICS, device=where)
+    gradients = torch.zeros(weights, device=device)
+    statistics = torch.zeros(_STATISTICS, device=device)
     seconds = []
     for _ in range(_EXCHANGES):
         started = time.perf_counter()
         dist.all_reduce(gradients)
         for _ in range(_MESSAGES * norms):
             dist.all_reduce(statistics)
-        if where.type == "cuda":
+        if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     return max(gathered(min(seconds)))
