@@ -68,7 +68,7 @@ def test_what_is_planned_takes_the_time_that_is_left(budget, images, val, step):
     learning = fit.epochs * (length * step / 32 + 0.1)
     checking = -(-fit.epochs // validation_interval(fit)) * val * 0.08 / 32
     assert 0 < length <= images
-    assert str(fit.epochs) in said
+    assert f"{fit.epochs:,}" in said
     one = 32 * step / 32
     # Half of the time learns in any case, and an epoch has a batch at least.
     if checking < budget / 2 and one < budget / 2:

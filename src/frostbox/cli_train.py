@@ -70,7 +70,9 @@ def train(
         typer.Option(metavar="MODEL", help="Start from a trained detector, or its run."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step, of all devices together.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and machine, same weights.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without gain; 0 never.")
@@ -85,6 +87,13 @@ def train(
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Devices of each machine that share every batch.", show_default="1"),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Machines that take part.", show_default="1")
     ] = None,
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP, show_default="auto")] = None,
     features: Annotated[
@@ -133,7 +142,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a detector. Features are extracted first where no matching cache exists."""
-    from frostbox import reporting
+    from frostbox import ranks, reporting
     from frostbox.pipeline import train_run
 
     given = {
@@ -155,6 +164,9 @@ def train(
         resume=resume,
         overwrite=overwrite,
         config=config,
+        devices=devices,
+        nodes=nodes,
         **{k: v for k, v in given.items() if v is not None},
     )
-    reporting.print_trained(trained)
+    if ranks.first():
+        reporting.print_trained(trained)

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from frostbox import ranks
+from frostbox.errors import SettingsError
+from frostbox.heads import Head, Targets, head_names
+from frostbox.norms import shared_norms
+from frostbox.sampling import BatchParts, ViewSampler, WholeBatches
+from tests.processes import together
+from tests.tiny import tiny
+
+DRY = {"single": {"dropout": 0.0, "class_dropout": 0.0}, "grid": {"dropout": 0.0}}
+LOSSES = {
+    "pyramid": [{}, {"class_loss": "varifocal", "bins": 4}],
+    "anchors": [{}, {"class_loss": "focal"}],
+    "grid": [{}],
+    "single": [{}],
+}
+MAPS = {8: (8, 8), 16: (4, 4), 32: (2, 2)}
+
+
+def _targets(counts: list[int]) -> list[Targets]:
+    found: list[Targets] = []
+    for n in counts:
+        sizes = torch.rand(n, 2) * 0.4 + 0.2
+        centres = torch.rand(n, 2) * 0.4 + 0.3
+        found.append(
+            {
+                "boxes": torch.cat((centres, sizes), 1),
+                "labels": torch.randint(3, (n,)),
+                "difficult": torch.zeros(n, dtype=torch.bool),
+            }
+        )
+    return found
+
+
+def _loss(head: Head, model: nn.Module, maps: list[Tensor], targets: list[Targets]) -> Tensor:
+    encoded = {
+        k: t.double() if t.is_floating_point() else t for k, t in head.encode(targets).items()
+    }
+    losses = head.loss(model(maps), encoded)
+    return torch.stack(list(losses.values())).sum()
+
+
+def _compare_gradients() -> None:
+    """Loss and gradients of parts against those of the whole batch, of every head."""
+    for name in head_names():
+        for settings in LOSSES[name]:
+            head = tiny(name, size=(64, 64), **DRY.get(name, {}), **settings).head
+            head.double().train()
+            # Parts of two and three images, then one that has no object at all.
+            for counts in ([1, 3, 0, 2, 1], [0, 0, 2, 1, 4]):
+                _compare(head, counts)
+            print(name, "same", flush=True)
+
+
+def _compare(head: Head, counts: list[int]) -> None:
+    torch.manual_seed(1)
+    maps = [torch.randn(5, 8, *MAPS[s]).double() + 1 for s in head.strides]
+    targets = _targets(counts)
+    alone = copy.deepcopy(head)
+    expected = _loss(alone, alone, maps, targets)
+    expected.backward()
+    shared = copy.deepcopy(head)
+    mine = slice(0, 2) if ranks.first() else slice(2, 5)
+    with shared_norms(shared):
+        wrapped = DistributedDataParallel(shared, forward_sync_buffers=False)
+        for _ in range(2):  # the second time DDP refuses parameters without a gradient
+            shared.load_state_dict(head.state_dict())
+            wrapped.zero_grad()
+            with ranks.global_batch():
+                found = _loss(shared, wrapped, [m[mine] for m in maps], targets[mine])
+            found.backward()
+        gradients = {n: p.grad for n, p in shared.named_parameters()}
+    mean = torch.stack(ranks.gathered(found.detach())).mean()
+    torch.testing.assert_close(mean, expected.detach(), rtol=1e-10, atol=0.0)
+    for n, parameter in alone.named_parameters():
+        torch.testing.assert_close(gradients[n], parameter.grad, rtol=1e-7, atol=1e-10, msg=n)
+    statistics = {n: b for n, b in alone.named_buffers() if "running" in n}
+    assert statistics
+    for n, value in statistics.items():
+        torch.testing.assert_close(shared.get_buffer(n), value, rtol=1e-10, atol=1e-12, msg=n)
+    assert any(p.grad.abs().max() > 1e-4 for p in alone.parameters())
+
+
+def in_two_processes() -> None:
+    """In each: gradients, what rank 0 says, and errors of one that end both."""
+    with ranks.started(2, 1, "cpu"):
+        _compare_gradients()
+        assert (ranks.count(), ranks.on_this_machine()) == (2, 2)
+        assert ranks.gathered(ranks.rank()) == [0, 1]
+        assert ranks.from_first(lambda: f"by {ranks.rank()}") == "by 0"
+        assert ranks.in_turn(lambda: f"by {ranks.rank()}") == f"by {ranks.rank()}"
+        ranks.check_same([1, "a"], "data")
+        assert ranks.exchange_seconds(9, 2, "cpu") > 0
+        values = torch.tensor([9.0, 5.0, 1.0] if ranks.first() else [8.0, 7.0])
+        assert ranks.kept_of_highest(values, 3) == (1 if ranks.first() else 2)
+        assert ranks.kept_of_highest(values, 99) == len(values)
+        if ranks.first():
+            for work in (_fails, _fails_elsewhere, _differs):
+                with pytest.raises(SettingsError) as told:
+                    work()
+                print(told.value)
+        else:
+            for work in (_fails, _fails_elsewhere, _differs):
+                with pytest.raises(SystemExit) as ended:
+                    work()
+                assert ended.value.code == 0
+    assert ranks.count() == 1
+    print("first" if ranks.first() else "other")
+
+
+def _fails() -> None:
+    def work() -> None:
+        raise SettingsError("it cannot be")
+
+    ranks.from_first(work)
+
+
+def _fails_elsewhere() -> None:
+    def work() -> None:
+        if not ranks.first():
+            raise SettingsError("no such folder here")
+
+    ranks.in_turn(work)
+
+
+def _differs() -> None:
+    ranks.check_same(ranks.rank(), "data")
+
+
+def test_two_processes_are_as_one() -> None:
+    """One test: processes take long to start. In float64, so that only rounding of that is left."""
+    ended = together("tests.test_ranks", "in_two_processes")
+    assert [process.status for process in ended] == [0, 0], ended
+    first, other = (process.out.splitlines() for process in ended)
+    same = [f"{n} same" for n in head_names() for _ in LOSSES[n]]
+    assert other == [*same, "other"]
+    assert first[: len(same)] == same
+    lines = first[len(same) :]
+    assert lines[0] == "it cannot be"
+    assert lines[1].startswith("process 1 of 2, on ")
+    assert lines[1].endswith(": no such folder here")
+    assert lines[2] == "process 1 of 2 has other data than process 0: give every node the same"
+    assert lines[3:] == ["first"]
+
+
+@contextmanager
+def _as_one_of(count: int, rank: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(ranks, "count", lambda: count)
+        patch.setattr(ranks, "rank", lambda: rank)
+        yield
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parts_make_up_the_batches_of_one_process(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = ViewSampler(range(23), 2, seed=3, window=8, block=4)
+    sampler.set_epoch(2)
+    whole = list(BatchParts(sampler, 5, least=2))
+    assert [row for batch in whole for row in batch] == list(sampler)
+    parts = []
+    for rank in range(count):
+        with _as_one_of(count, rank, monkeypatch):
+            mine = BatchParts(sampler, 5, least=max(2, count))
+            parts.append(list(mine))
+            assert len(mine) == len(whole)
+            assert [mine.images(k) for k in range(5)] == [5, 5, 5, 5, 3]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert [row for share in shares for row in share] == batch
+        sizes = [len(share) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) > 0
+
+
+@pytest.mark.parametrize(("images", "least", "batches"), [(21, 2, 4), (22, 3, 4), (22, 2, 5)])
+def test_last_batch_has_an_image_for_everyone(images: int, least: int, batches: int) -> None:
+    parts = BatchParts([(k, 0) for k in range(images)], 5, least=least)
+    assert len(parts) == len(list(parts)) == batches
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_every_image_is_validated_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(k, 0) for k in range(11)]
+    seen = []
+    lengths = set()
+    for rank in range(count):
+        with _as_one_of(count, rank, monkeypatch):
+            mine = WholeBatches(rows, 4)
+            lengths.add(len(list(mine)))
+            seen += [row for k, batch in enumerate(mine) if mine.counts(k) for row in batch]
+    assert sorted(seen) == rows
+    assert len(lengths) == 1
+
+
+def test_what_was_started_must_be_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.asked(None, None) == (1, 1)
+    assert ranks.asked(2, None) == (2, 1)
+    with pytest.raises(SettingsError, match="nodes is 0"):
+        ranks.asked(2, 0)
+    with monkeypatch.context() as torchrun:
+        known = {"RANK": "1", "GROUP_RANK": "0", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+        known["TORCHELASTIC_RUN_ID"] = "1"
+        for name, value in {**known, "WORLD_SIZE": "4"}.items():
+            torchrun.setenv(name, value)
+        assert ranks.asked(None, None) == (2, 2)
+        assert ranks.asked(2, 2) == (2, 2)
+        with pytest.raises(SettingsError, match="4 devices on 2 nodes are asked for"):
+            ranks.asked(4, None)
+    with monkeypatch.context() as srun:
+        srun.setenv("SLURM_STEP_NUM_TASKS", "4")
+        assert ranks.asked(2, 2) == (2, 2)
+        with pytest.raises(SettingsError, match="srun has started 4 tasks"):
+            ranks.asked(None, None)
+
+
+def test_program_that_cannot_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    with pytest.raises(SettingsError, match="write it into a file"), ranks.started(2, 1, "cpu"):
+        pass
+
+
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="one mps device"), ranks.started(2, 1, "mps"):
+        pass
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(SettingsError, match="has 1 CUDA devices"), ranks.started(2, 1, "cuda"):
+        pass
