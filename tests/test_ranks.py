@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from frostbox import ranks
-from frostbox.errors import SettingsError
+from frostbox import distributed, ranks
+from frostbox.errors import FrostboxError, SettingsError
 from frostbox.heads import Head, Targets, head_names
 from frostbox.norms import shared_norms
 from frostbox.sampling import BatchParts, ViewSampler, WholeBatches
@@ -102,20 +104,36 @@ def in_two_processes() -> None:
         ranks.check_same([1, "a"], "data")
         assert ranks.exchange_seconds(9, 2, "cpu") > 0
         values = torch.tensor([9.0, 5.0, 1.0] if ranks.first() else [8.0, 7.0])
-        assert ranks.kept_of_highest(values, 3) == (1 if ranks.first() else 2)
-        assert ranks.kept_of_highest(values, 99) == len(values)
-        if ranks.first():
-            for work in (_fails, _fails_elsewhere, _differs):
-                with pytest.raises(SettingsError) as told:
-                    work()
-                print(told.value)
-        else:
-            for work in (_fails, _fails_elsewhere, _differs):
-                with pytest.raises(SystemExit) as ended:
-                    work()
-                assert ended.value.code == 0
+        with ranks.global_batch():
+            assert ranks.of_parts(ranks.rank()) == [0, 1]
+            assert ranks.kept_of_highest(values, 3) == (1 if ranks.first() else 2)
+            assert ranks.kept_of_highest(values, 99) == len(values)
+        assert ranks.summed(torch.tensor([1.0, ranks.rank()])).tolist() == [2.0, 1.0]
     assert ranks.count() == 1
     print("first" if ranks.first() else "other")
+
+
+def test_two_processes_are_as_one() -> None:
+    """One test: processes take long to start. In float64, so that only rounding of that is left."""
+    ended = together("tests.test_ranks", "in_two_processes")
+    assert [process.status for process in ended] == [0, 0], ended
+    first, other = (process.out.splitlines() for process in ended)
+    same = [f"{n} same" for n in head_names() for _ in LOSSES[n]]
+    assert first == [*same, "first"]
+    assert other == [*same, "other"]
+
+
+def in_error(kind: str) -> None:
+    """In each of two processes: what ends the one, and what the other hears of it."""
+    try:
+        with ranks.started(2, 1, "cpu"):
+            {"first": _fails, "other": _fails_elsewhere, "differs": _differs, "stays": _stays}[
+                kind
+            ]()
+    except FrostboxError as error:
+        print(type(error).__name__, error, flush=True)
+    if kind == "stays":
+        time.sleep(10)  # its connections stay open, as those of a device that hangs
 
 
 def _fails() -> None:
@@ -137,20 +155,36 @@ def _differs() -> None:
     ranks.check_same(ranks.rank(), "data")
 
 
-def test_two_processes_are_as_one() -> None:
-    """One test: processes take long to start. In float64, so that only rounding of that is left."""
-    ended = together("tests.test_ranks", "in_two_processes")
-    assert [process.status for process in ended] == [0, 0], ended
-    first, other = (process.out.splitlines() for process in ended)
-    same = [f"{n} same" for n in head_names() for _ in LOSSES[n]]
-    assert other == [*same, "other"]
-    assert first[: len(same)] == same
-    lines = first[len(same) :]
-    assert lines[0] == "it cannot be"
-    assert lines[1].startswith("process 1 of 2, on ")
-    assert lines[1].endswith(": no such folder here")
-    assert lines[2] == "process 1 of 2 has other data than process 0: give every node the same"
-    assert lines[3:] == ["first"]
+def _stays() -> None:
+    if not ranks.first():
+        raise SettingsError("out of memory")
+    distributed._GRACE = 1.0
+    with ranks.watched():
+        dist.barrier()  # where the other never comes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "by", "said"),
+    [
+        ("first", 0, "it cannot be"),
+        ("other", 1, "no such folder here"),
+        ("differs", 0, "process 1 of 2 has other data than process 0: give every node the same"),
+    ],
+)
+def test_an_error_in_one_process_ends_both(kind: str, by: int, said: str) -> None:
+    ended = together("tests.test_ranks", "in_error", kind)
+    assert ended[by].out == f"SettingsError {said}\n", ended
+    told = f"RankError rank {by} of 2 has failed: {said} (rank {1 - by} of 2 ends with it)\n"
+    assert ended[1 - by].out == told
+
+
+@pytest.mark.slow
+def test_who_waits_in_a_collective_that_nothing_ends() -> None:
+    first, other = together("tests.test_ranks", "in_error", "stays")
+    assert other.out == "SettingsError out of memory\n"
+    assert first.status == 1
+    assert first.err.endswith("rank 1 of 2 has failed: out of memory (rank 0 of 2 ends with it)\n")
 
 
 @contextmanager
@@ -183,6 +217,23 @@ def test_parts_make_up_the_batches_of_one_process(
         assert min(sizes) > 0
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_epoch_that_is_resumed_has_the_batches_that_were_left(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank in range(count):
+        with _as_one_of(count, rank, monkeypatch):
+            sampler = ViewSampler(range(21), 2, seed=3)  # a last batch of one image is left out
+            sampler.set_epoch(1)
+            parts = BatchParts(sampler, 5, least=2)
+            every = list(parts)
+            assert len(every) == 4
+            sampler.go_on(1, 2 * 5)
+            assert list(parts) == every[2:]
+            sampler.set_epoch(2)
+            assert len(list(parts)) == 4
+
+
 @pytest.mark.parametrize(("images", "least", "batches"), [(21, 2, 4), (22, 3, 4), (22, 2, 5)])
 def test_last_batch_has_an_image_for_everyone(images: int, least: int, batches: int) -> None:
     parts = BatchParts([(k, 0) for k in range(images)], 5, least=least)
@@ -201,29 +252,6 @@ def test_every_image_is_validated_once(count: int, monkeypatch: pytest.MonkeyPat
             seen += [row for k, batch in enumerate(mine) if mine.counts(k) for row in batch]
     assert sorted(seen) == rows
     assert len(lengths) == 1
-
-
-def test_what_was_started_must_be_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "GROUP_RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert ranks.asked(None, None) == (1, 1)
-    assert ranks.asked(2, None) == (2, 1)
-    with pytest.raises(SettingsError, match="nodes is 0"):
-        ranks.asked(2, 0)
-    with monkeypatch.context() as torchrun:
-        known = {"RANK": "1", "GROUP_RANK": "0", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-        known["TORCHELASTIC_RUN_ID"] = "1"
-        for name, value in {**known, "WORLD_SIZE": "4"}.items():
-            torchrun.setenv(name, value)
-        assert ranks.asked(None, None) == (2, 2)
-        assert ranks.asked(2, 2) == (2, 2)
-        with pytest.raises(SettingsError, match="4 devices on 2 nodes are asked for"):
-            ranks.asked(4, None)
-    with monkeypatch.context() as srun:
-        srun.setenv("SLURM_STEP_NUM_TASKS", "4")
-        assert ranks.asked(2, 2) == (2, 2)
-        with pytest.raises(SettingsError, match="srun has started 4 tasks"):
-            ranks.asked(None, None)
 
 
 def test_program_that_cannot_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:

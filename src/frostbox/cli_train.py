@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from frostbox.arguments import parse_names, parse_options, parse_renames, parse_size, parse_time
-from frostbox.cli_shared import FEATURES_HELP, PRECISION_HELP, VIEWS_HELP, Classes, Data, Map
+from frostbox.cli_shared import (
+    FEATURES_HELP,
+    PRECISION_HELP,
+    VIEWS_HELP,
+    Classes,
+    Data,
+    Devices,
+    Map,
+    Nodes,
+)
 
 
 def train(
@@ -88,13 +97,8 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
     ] = None,
-    devices: Annotated[
-        int | None,
-        typer.Option(help="Devices of each machine that share every batch.", show_default="1"),
-    ] = None,
-    nodes: Annotated[
-        int | None, typer.Option(help="Machines that take part.", show_default="1")
-    ] = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP, show_default="auto")] = None,
     features: Annotated[
         str | None, typer.Option(help=FEATURES_HELP, show_default="float16")

@@ -23,7 +23,6 @@ from frostbox.features.extract import common_engine, extract
 from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
-from frostbox.ranks import first
 from frostbox.settings import TrainSettings
 from frostbox.training import resolve_device
 from frostbox.units import counted
@@ -65,11 +64,6 @@ def ensure_caches(
     there = ranks.broadcast([ranks.main and FeatureCache.whole(path) for path in paths])
     missing = [w for w, complete in zip(wanted, there, strict=True) if not complete]
     engine = None
-    if missing and not first():
-        raise CacheError(
-            f"the features that process 0 has written into {root} are not seen there: give a "
-            "folder on a disk that all nodes share with --cache"
-        )
     if missing:
         engine = common_engine(
             _kind_before(paths, device), backbone, settings.size, device, ranks,

@@ -90,7 +90,7 @@ def _summed(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def shared_norms(module: nn.Module) -> Iterator[None]:
+def shared_norms(module: nn.Module, device: str = "cpu") -> Iterator[None]:
     """Inside, the batch norms of `module` share their statistics, if there are several processes.
 
     At the end they are as they were, with what they learned.
@@ -99,9 +99,8 @@ def shared_norms(module: nn.Module) -> Iterator[None]:
         yield
         return
     usual = {n: m for n, m in module.named_modules() if isinstance(m, _Norm)}
-    cuda = dist.get_backend() == "nccl"
     for name, norm in usual.items():
-        module.set_submodule(name, _shared(norm, cuda))
+        module.set_submodule(name, _shared(norm, device == "cuda"))
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def train_run(
     # Names that a person typed must be there; those of a replayed run or a detector need not.
     absent = {*(settings.classes or ()), *settings.rename}
     absent -= {*(options.get("classes") or ()), *options.get("rename", {})}
-    with ranks.started(*ranks.asked(devices, nodes), device):
+    with ranks.started(devices, nodes, device):
         console.quiet = console.quiet or not ranks.first()
         with clock.part("read"):
             train_set, val_set = ranks.in_turn(lambda: _read(data, settings, absent, console))
@@ -140,12 +141,11 @@ def train_run(
                 photos_only = not settings.head_first and count == len(backbone.strides)
                 wanted = [(train_set, 1 if photos_only else settings.views)]
                 wanted += [(val_set, 1)] if val_set else []
-                # Rank 0 extracts, and the others wait here; then they open what it has written.
-                caches = ranks.in_turn(
-                    lambda: ensure_caches(
-                        wanted, backbone, settings, cache, console, clock.progress, device
-                    )
-                )
+                with ranks.aloud():  # a broken photo is named by who meets it
+                    caches = ensure_caches(
+                        wanted, backbone, settings, cache, console, clock.progress, device,
+                        ranks.opened(),
+                    )  # fmt: skip
             learner = Learner(
                 backbone, head, caches, train_set, val_set, settings, run, device, stages,
                 loggers=loggers,
@@ -155,8 +155,8 @@ def train_run(
                     learner = recipes.scheduled(learner, budget, clock)
             try:
                 fitted = learner.learn(clock, console, resume=resume)
-            except DivergedError as error:
-                raise _kept_before(learner, error) from error
+            except DivergedError as error:  # in all processes
+                ranks.raised_by_first(ranks.from_first(partial(_kept_before, learner, error)))
             detector = learner.detector()
             detector.settings, summary = ranks.from_first(
                 lambda: _concluded(learner, detector, fitted, clock, loggers)

@@ -133,7 +133,7 @@ def learned(
         KeyboardInterrupt: Ctrl-C.
     """
     try:
-        with _stopped_in_order(trainer):
+        with _stopped_in_order(trainer), ranks.watched():
             trainer.fit(
                 module, train, val, ckpt_path=begun.path if begun is not None else None,
                 weights_only=True,

@@ -257,6 +257,7 @@ def fit(
 
     begun = ranks.from_first(lambda: checkpoint_of(run)) if resume else None
     if begun is not None:
+        ranks.in_turn(lambda: _check_seen(begun.path))
         sampler.go_on(begun.epoch, begun.batches * batch_size)
     kept: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
     metrics = MetricsFile(run / "metrics.csv")
@@ -302,7 +303,7 @@ def fit(
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head.train()  # Lightning leaves it as it is, and an earlier phase ends in eval mode
     try:
-        with shared_norms(head):
+        with shared_norms(head, device):
             module = HeadModule(
                 head,
                 settings,
@@ -322,6 +323,14 @@ def fit(
         metrics={k: v for k, v in row.items() if k != "epoch"},
         device=str(trainer.strategy.root_device),
     )
+
+
+def _check_seen(checkpoint: Path) -> None:
+    if not checkpoint.exists():
+        raise SettingsError(
+            f"{checkpoint} of process 0 is not seen here: give a folder for the run on a disk that "
+            "all machines share"
+        )
 
 
 def validation_interval(settings: FitSettings) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ import torch
 import frostbox as package
 from frostbox import ranks
 from frostbox.errors import FrostboxError
+from frostbox.resuming import checkpoint_of
 from frostbox.steps import HeadModule
-from frostbox.training import ViewSampler
 from tests.processes import ROOT, together
 from tests.shapes import write_shapes
 
@@ -51,14 +53,13 @@ def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(data: str, run: str, cache: str, *options: str) -> None:
     """In each of two processes: the training of `alone`, cut off, resumed or broken."""
-    if "cut" in options:
-        _cut(2)
-    if "broken" in options:
-        _break()
+    for fault in (_cut, _break, _lose, _spoil):
+        if fault.__name__[1:] in options:
+            fault()
     try:
         package.train(
             data, out=run, cache=cache, epochs=2, thaw="1", thaw_epochs=1, devices=2,
-            resume="resume" in options, **SETTINGS,
+            keep_minutes=1e-6, resume="resume" in options, **SETTINGS,
         )  # fmt: skip
     except Stop:
         print("stopped")
@@ -67,31 +68,56 @@ def train(data: str, run: str, cache: str, *options: str) -> None:
 
 
 class Stop(Exception):
-    """Stands for a training that is killed between two epochs."""
+    """Stands for a training that is killed within an epoch."""
 
 
-def _cut(begun: int) -> None:
-    usual = ViewSampler.set_epoch
-    started = []
-
-    def interrupt(self: ViewSampler, epoch: int) -> None:
-        started.append(epoch)
-        if len(started) == begun:
-            raise Stop
-        usual(self, epoch)
-
-    ViewSampler.set_epoch = interrupt  # type: ignore[method-assign]
-
-
-def _break() -> None:
+def _instead(change: Callable[[HeadModule, int, Any], Any]) -> None:
+    """What a step does beside its work, or makes of its loss."""
     usual = HeadModule.training_step
 
     def step(self: HeadModule, batch: Any, index: int) -> Any:
-        if ranks.rank() == 1 and index == 1:
-            raise ArithmeticError("a device that breaks")
-        return usual(self, batch, index)
+        return change(self, index, usual(self, batch, index))
 
     HeadModule.training_step = step  # type: ignore[method-assign]
+
+
+def _cut() -> None:
+    """In the middle of the second epoch, in both."""
+
+    def change(module: HeadModule, index: int, loss: Any) -> Any:
+        if module.current_epoch == 1 and index == 3:
+            raise Stop
+        return loss
+
+    _instead(change)
+
+
+def _break() -> None:
+    def change(module: HeadModule, index: int, loss: Any) -> Any:
+        if ranks.rank() == 1 and index == 1:
+            raise ArithmeticError("a device that breaks")
+        return loss
+
+    _instead(change)
+
+
+def _lose() -> None:
+    def change(module: HeadModule, index: int, loss: Any) -> Any:
+        if ranks.rank() == 1 and index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss
+
+    _instead(change)
+
+
+def _spoil() -> None:
+    """The loss of one part of a batch in the second epoch."""
+
+    def change(module: HeadModule, index: int, loss: Any) -> Any:
+        wrong = ranks.rank() == 1 and module.current_epoch == 1 and index == 2
+        return loss * float("nan") if wrong else loss
+
+    _instead(change)
 
 
 def _rows(run: Path) -> list[dict[str, float]]:
@@ -139,7 +165,7 @@ def test_the_command_with_two_devices(data: Path, alone: Path, tmp_path: Path) -
     flags += [text for k, v in head.items() for text in ("--set", f"{k}={v}")]
     flags += ["--epochs", "2", "--thaw", "1", "--thaw-epochs", "1", "--devices", "2"]
     command = [sys.executable, "-m", "frostbox", "train", str(data), *flags]
-    # With a cache of its own: process 0 extracts while the other waits.
+    # With a cache of its own, which both write.
     command += ["--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
     known = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
     ended = subprocess.run(
@@ -160,20 +186,40 @@ def test_the_command_with_two_devices(data: Path, alone: Path, tmp_path: Path) -
 
 
 def test_a_run_of_two_processes_is_resumed(data: Path, alone: Path, tmp_path: Path) -> None:
-    cache = alone.parent / "cache"
-    cut = together("tests.integration.test_devices", "train", data, tmp_path / "run", cache, "cut")
+    arguments = (data, tmp_path / "run", alone.parent / "cache")
+    cut = together("tests.integration.test_devices", "train", *arguments, "cut")
     assert [process.out for process in cut] == ["stopped\n", "stopped\n"], cut
-    assert len(_rows(tmp_path / "run")) == 1
-    arguments = (data, tmp_path / "run", cache, "resume")
-    resumed = together("tests.integration.test_devices", "train", *arguments)
+    assert checkpoint_of(tmp_path / "run").batches == 3
+    resumed = together("tests.integration.test_devices", "train", *arguments, "resume")
     assert [process.status for process in resumed] == [0, 0], resumed
     _same(alone, tmp_path / "run")
 
 
 def test_a_process_that_breaks_ends_the_others(data: Path, alone: Path, tmp_path: Path) -> None:
-    arguments = (data, tmp_path / "run", alone.parent / "cache", "broken")
+    arguments = (data, tmp_path / "run", alone.parent / "cache", "break")
     first, other = together("tests.integration.test_devices", "train", *arguments)
     assert first.status == 1
-    assert "error: process 0 of 2 has lost the connection to another" in first.err
+    failed = "rank 1 of 2 has failed: ArithmeticError('a device that breaks')"
+    assert first.err.endswith(f"error: {failed} (rank 0 of 2 ends with it)\n")
     assert other.status == 1
     assert "ArithmeticError: a device that breaks" in other.err
+
+
+def test_a_process_that_is_killed_ends_the_others(data: Path, alone: Path, tmp_path: Path) -> None:
+    arguments = (data, tmp_path / "run", alone.parent / "cache", "lose")
+    first, other = together("tests.integration.test_devices", "train", *arguments)
+    assert (first.status, other.status) == (1, -signal.SIGKILL)
+    lost = "error: a process of this run was lost; the same command with --resume goes on from the"
+    assert lost in first.err
+
+
+def test_a_loss_that_is_no_number_in_one_part(data: Path, alone: Path, tmp_path: Path) -> None:
+    arguments = (data, tmp_path / "run", alone.parent / "cache", "spoil")
+    first, other = together("tests.integration.test_devices", "train", *arguments)
+    said = "the loss is nan in epoch 2 of 2, batch 3 of 6 (images "
+    (line,) = (line for line in first.err.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {said}")
+    assert line.partition("(images ")[2].partition(")")[0].count(",") == 3  # of both parts
+    assert "best.safetensors has the weights from before" in line
+    assert package.Detector.load(tmp_path / "run").head_name == "pyramid"
+    assert f"error: rank 0 of 2 has failed: {said}" in other.err

@@ -33,7 +33,7 @@ from frostbox.heads import (
 from frostbox.heads.assignment import Matches, match_anchors, padded
 from frostbox.heads.neck import TopDown, separable, start_at
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
-from frostbox.ranks import gathered, kept_of_highest, normaliser, sharing
+from frostbox.ranks import kept_of_highest, normaliser, of_parts, sharing
 
 _NEGATIVES = 3  # background anchors that learn, for each that has an object (SSD, section 2.2)
 # Share of the anchors that learn that have an object: by mining, and of all (RetinaNet, 4.1).
@@ -304,8 +304,7 @@ def _mined(logits: Tensor, classes: Tensor, unsure: Tensor) -> Tensor:
     loss = loss.masked_fill_(matched | unsure, -1.0)  # a loss is at least 0
     matches = matched.nonzero().squeeze(1)
     own = (len(matches), int((loss >= 0).sum()))
-    every = gathered(own) if sharing() else [own]
-    count = _NEGATIVES * max(sum(number for number, _ in every), 1)
+    count = _NEGATIVES * max(sum(number for number, _ in of_parts(own)), 1)
     worst = loss.topk(min(count, own[1]))
     kept = kept_of_highest(worst.values, count) if sharing() else len(worst.values)
     return torch.cat((matches, worst.indices[:kept]))
