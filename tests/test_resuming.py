@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from frostbox.resuming import command_to_resume
 from frostbox.steps import HeadModule
 from tests.test_training import SETTINGS, assert_equal_weights, run, shapes, weights  # noqa: F401
 
@@ -56,3 +58,9 @@ def test_within_an_epoch_too_no_more_is_lost_than_was_said(
         list(csv.DictReader((tmp_path / part / "metrics.csv").open())) for part in ("whole", "cut")
     ]
     assert rows[0] == rows[1]
+
+
+def test_the_command_that_is_printed():
+    given = {"cache": None, "devices": 2, "nodes": None}
+    command = command_to_resume("my voc", Path("run"), given)
+    assert command == "frostbox train 'my voc' --out run --devices 2 --resume"

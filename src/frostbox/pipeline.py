@@ -132,7 +132,7 @@ def train_run(
         known = {k: v for k, v in settings.flat().items() if k not in planned}
         names = settings.logger if ranks.first() else NO_LOGGER
         with (
-            _with_a_way_on(data, run, cache, console),
+            _with_a_way_on(data, run, console, cache=cache, devices=devices, nodes=nodes),
             logging_to(names, run, known, resume=resume) as loggers,
         ):
             with clock.part("extract"):
@@ -210,16 +210,14 @@ def _concluded(
 
 
 @contextmanager
-def _with_a_way_on(
-    data: Any, run: Path, cache: str | Path | None, console: Console
-) -> Iterator[None]:
+def _with_a_way_on(data: Any, run: Path, console: Console, **options: Any) -> Iterator[None]:
     """Where Ctrl-C ends the work inside, say how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         way = "the same command begins again, with the features that are cached"
         if (run / SETTINGS).exists():
-            way = f"go on with: {command_to_resume(data, run, cache)}"
+            way = f"go on with: {command_to_resume(data, run, options)}"
         console.print(f"stopped; {way}", soft_wrap=True)
         raise
 

@@ -14,7 +14,7 @@ import shlex
 import signal
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,8 +265,15 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
-def command_to_resume(data: Any, run: Path, cache: Path | str | None) -> str:
-    """What a person types to go on with an interrupted training."""
+def command_to_resume(data: Any, run: Path, options: Mapping[str, Any]) -> str:
+    """What a person types to go on with an interrupted training.
+
+    Args:
+        options: cache, devices and nodes as they were given; None for what was not.
+    """
     words = ["frostbox", "train", data if isinstance(data, (str, Path)) else "DATA"]
-    words += ["--out", run, *(["--cache", cache] if cache is not None else []), "--resume"]
+    words += ["--out", run]
+    for name, value in options.items():
+        words += [f"--{name}", value] if value is not None else []
+    words += ["--resume"]
     return shlex.join(map(str, words))
