@@ -38,5 +38,9 @@ def together(module: str, function: str, *arguments: object, count: int = 2) -> 
                 cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
         )  # fmt: skip
-    said = [process.communicate(timeout=_LONGEST) for process in running]
+    try:
+        said = [process.communicate(timeout=_LONGEST) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     return [Ended(p.returncode, *texts) for p, texts in zip(running, said, strict=True)]
