@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from frostbox import distributed, extraction
+from frostbox import extraction, launching
 from frostbox.distributed import ALONE, Ranks, open_ranks
 from frostbox.errors import SettingsError
 
@@ -49,20 +49,20 @@ def variables(monkeypatch):
 )
 def test_who_started_it_and_where_the_first_is(given, kind, rank, layout, address, port, variables):
     variables(given)
-    environment = distributed._environment()
+    environment = launching.environment()
     assert type(environment).__name__ == kind
     assert environment.global_rank() == rank
     assert environment.creates_processes_externally
     assert (environment.main_address, environment.main_port) == (address, port)
-    assert distributed._layout(environment, None, None) == layout
-    assert distributed._layout(environment, *layout) == layout
+    assert launching.layout(environment, None, None) == layout
+    assert launching.layout(environment, *layout) == layout
     with pytest.raises(SettingsError, match="processes were started, and 7 on each of"):
-        distributed._layout(environment, 7, None)
+        launching.layout(environment, 7, None)
 
 
 def test_alone(variables):
     variables({})
-    assert distributed._environment() is None
+    assert launching.environment() is None
     with open_ranks() as ranks:
         assert ranks is ALONE
     assert (ranks.main, ranks.rank, ranks.size, ranks.nodes) == (True, 0, 1, 1)

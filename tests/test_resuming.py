@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from frostbox.errors import DivergedError
 from frostbox.heads import create_head
+from frostbox.resuming import command_to_resume
 from frostbox.steps import HeadModule
 from frostbox.training import CachedViews, view_sampler
 from tests.test_training import SETTINGS, assert_equal_weights, run, shapes, weights  # noqa: F401
@@ -113,3 +115,9 @@ def test_a_loss_that_is_no_number_leaves_the_weights_that_were_kept(
     sampler.set_epoch(1)
     ids = [train.ids[image] for image, _ in list(sampler)[8:16]]
     assert f"(images {', '.join(ids)})" in str(caught.value)
+
+
+def test_the_command_that_is_printed():
+    given = {"cache": None, "devices": 2, "nodes": None}
+    command = command_to_resume("my voc", Path("run"), given)
+    assert command == "frostbox train 'my voc' --out run --devices 2 --resume"

@@ -61,6 +61,8 @@ class MetricsFile(Callback):
             if fresh or not k.startswith("val_")
         }
         self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
+        if not trainer.is_global_zero:
+            return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         partial = self.path.with_suffix(".tmp")
         with partial.open("w", newline="") as file:

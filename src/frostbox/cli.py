@@ -291,7 +291,7 @@ def main() -> None:
     except RankError as error:
         # A machine's first process says it for all of them.
         if error.told and os.environ.get("LOCAL_RANK", "0") != "0":
-            sys.exit(1)
+            sys.exit()  # a failure here would have Fabric kill the first before it has spoken
         _fail(str(error))
     except FrostboxError as error:
         _fail(str(error))

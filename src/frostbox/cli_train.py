@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from frostbox.arguments import parse_names, parse_options, parse_renames, parse_size, parse_time
-from frostbox.cli_shared import FEATURES_HELP, PRECISION_HELP, VIEWS_HELP, Classes, Data, Map
+from frostbox.cli_shared import (
+    FEATURES_HELP,
+    PRECISION_HELP,
+    VIEWS_HELP,
+    Classes,
+    Data,
+    Devices,
+    Map,
+    Nodes,
+)
 
 
 def train(
@@ -70,7 +79,9 @@ def train(
         typer.Option(metavar="MODEL", help="Start from a trained detector, or its run."),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step, of all devices together.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and machine, same weights.")] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without gain; 0 never.")
@@ -86,6 +97,8 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto")
     ] = None,
+    devices: Devices = None,
+    nodes: Nodes = None,
     precision: Annotated[str | None, typer.Option(help=PRECISION_HELP, show_default="auto")] = None,
     features: Annotated[
         str | None, typer.Option(help=FEATURES_HELP, show_default="float16")
@@ -133,7 +146,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a detector. Features are extracted first where no matching cache exists."""
-    from frostbox import reporting
+    from frostbox import ranks, reporting
     from frostbox.pipeline import train_run
 
     given = {
@@ -155,6 +168,9 @@ def train(
         resume=resume,
         overwrite=overwrite,
         config=config,
+        devices=devices,
+        nodes=nodes,
         **{k: v for k, v in given.items() if v is not None},
     )
-    reporting.print_trained(trained)
+    if ranks.first():
+        reporting.print_trained(trained)

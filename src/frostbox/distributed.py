@@ -1,9 +1,8 @@
 """The processes of one run: how many there are, which one this is, how they wait for each other.
 
-Lightning Fabric finds out who started them (torchrun, SLURM, Kubernetes), or starts those of one
-machine itself, and connects them. What is added here is that nobody waits for a process that has
-failed: while a rank waits it reads a board (a TCPStore in rank 0's process) on which every rank
-writes how far it is, or why it ends.
+Lightning Fabric starts and connects them (launching.py). What is added here is that nobody waits
+for a process that has failed: while a rank waits it reads a board (a TCPStore in rank 0's process)
+on which every rank writes how far it is, or why it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch.distributed as dist
 
-from frostbox.errors import FrostboxError, RankError, SettingsError, one_line
+from frostbox import launching
+from frostbox.errors import FrostboxError, RankError, one_line
 
 if TYPE_CHECKING:
     from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(minutes=30)  # torch's own for a process group
 _FOR_EVER = timedelta(days=30)
 _INTERVAL = 0.5  # seconds between two looks at the board; Fabric looks at its processes every five
+_LOOKS = 10
+_WATCH, _GRACE = 2.0, 15.0  # seconds between looks of who cannot wait, and to go by oneself
 _LAST_WORDS = 5.0  # seconds that rank 0 gives the others to read why it ends, and to end
 _FAILED, _READ, _WAITING = "failed", "read", " waiting"
-_SERVICE = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_BY_HAND = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOG = logging.getLogger("frostbox")
-_LAUNCHER = "lightning.fabric.strategies.launchers.subprocess_script"
 _AGAIN = "run the same command again, it goes on where it stopped"
+_EXCHANGE = ("gloo", "NCCL")  # as their bare RuntimeErrors name themselves
 T = TypeVar("T")
 
 
@@ -46,7 +47,10 @@ class Ranks:
         rank: number of this process, from 0.
         size: processes in all.
         local_size: of them on this machine.
+        environment: by which Lightning finds its processes; None where there is one.
     """
+
+    environment: ClusterEnvironment | None = None
 
     def __init__(self, rank: int = 0, size: int = 1, local_size: int = 1) -> None:
         self.rank, self.size, self.local_size = rank, size, local_size
@@ -96,6 +100,19 @@ class Ranks:
         """Let rank 0 go through the block before the others: it may download, or make files."""
         yield
 
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Around what ranks exchange by other ways: a lost connection is a RankError."""
+        yield
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Around what ranks exchange by other ways: who waits there for a lost one is ended.
+
+        Gloo notices by itself when a process ends, and this process has its time to go. NCCL waits.
+        """
+        yield
+
 
 ALONE = Ranks()
 
@@ -105,14 +122,13 @@ class _Connected(Ranks):
 
     def __init__(
         self,
-        rank: int,
-        size: int,
-        local_size: int,
-        children: list[subprocess.Popen[bytes]],
+        launched: launching.Launched,
         timeout: timedelta,
+        again: str,
     ) -> None:
-        super().__init__(rank, size, local_size)
-        self._children = children
+        super().__init__(launched.rank, launched.size, launched.local_size)
+        self.environment, self._again = launched.environment, again
+        self._children = launched.children
         self._silence = timeout.total_seconds()
         # A rank may be hours behind the others: what ends the waiting is failure or silence.
         group = dist.new_group(backend="gloo", timeout=_FOR_EVER)
@@ -213,7 +229,7 @@ class _Connected(Ranks):
         for k, child in enumerate(self._children, start=1):
             if status := child.poll():
                 what = f"was killed ({signal.strsignal(-status)})" if status < 0 else "has failed"
-                raise RankError(f"process {k} of this machine {what}; {_AGAIN}")
+                raise RankError(f"process {k} of this machine {what}; {self._again}")
 
     def _note_read(self) -> None:
         if not self._knows:
@@ -228,20 +244,61 @@ class _Connected(Ranks):
         except FrostboxError:
             raise
         except RuntimeError as error:  # gloo raises bare ones
-            lost = RankError(
-                f"a process of this run was lost; {_AGAIN} ({self._here()}: {one_line(error)[:99]})"
-            )
-            try:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> RankError:
+        """Why a connection broke: what a rank has written, if one has."""
+        try:
+            for _ in range(_LOOKS):  # a child's end is known a moment after its connections'
                 self._check()
-            except RuntimeError:  # rank 0 is gone, and the board with it
-                raise lost from error
-            raise lost from error
+                time.sleep(0.1)
+        except RankError as written:
+            return written
+        except RuntimeError as gone:
+            _LOG.debug("rank 0 is gone, and the board with it: %s", gone)
+        return RankError(
+            f"a process of this run was lost; {self._again} "
+            f"({self._here()}: {one_line(error)[:99]})"
+        )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            ours = isinstance(error, FrostboxError)
+            named = isinstance(error, dist.DistError) or any(n in str(error) for n in _EXCHANGE)
+            if ours or not named:
+                raise
+            raise self._lost(error) from error
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        over = threading.Event()
+        watching = threading.Thread(target=self._watch, args=(over,), daemon=True, name="ranks")
+        watching.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watching.join()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(_WATCH):
+            try:
+                with self._explained():
+                    self._check()
+            except RankError as error:
+                if not over.wait(_GRACE):
+                    _LOG.error("%s", error)
+                    os._exit(1)  # the main thread is in a collective that nothing ends
+                return
 
     def _silent(self, states: Sequence[str]) -> RankError:
         late = [str(k) for k, state in enumerate(states) if not state.endswith(_WAITING)]
         return RankError(
             f"rank {', '.join(late)} was not heard of for {self._silence:.0f} seconds; see to its "
-            f"machine and {_AGAIN}"
+            f"machine and {self._again}"
         )
 
     def _here(self) -> str:
@@ -251,13 +308,16 @@ class _Connected(Ranks):
         """Tell the others why this rank ends; the first reason stands."""
         what = one_line(error) if isinstance(error, FrostboxError) else repr(error)
         if not isinstance(error, RankError):
-            what = f"{self._here()} has failed: {what}"
+            stopped = isinstance(error, KeyboardInterrupt)
+            what = f"{self._here()} " + ("was interrupted" if stopped else f"has failed: {what}")
         try:
             self._board.compare_set(_FAILED, "", what)
             self._note_read()
             until = time.monotonic() + _LAST_WORDS
-            # The board ends with rank 0: let the others read it.
-            while self.main and self._board.add(_READ, 0) < self.size and time.monotonic() < until:
+            # The board ends with rank 0: let the others read it, but for those that have ended.
+            while self.main and time.monotonic() < until:
+                if self._board.add(_READ, 0) + self._ended() >= self.size:
+                    break
                 time.sleep(0.05)
         except RuntimeError as lost:
             _LOG.debug("rank 0 is gone, nobody can be told: %s", lost)
@@ -270,6 +330,9 @@ class _Connected(Ranks):
                 child.wait(_LAST_WORDS)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+    def _ended(self) -> int:
+        return sum(child.poll() is not None for child in self._children)
 
     def close(self) -> None:
         """Wait for all and disconnect."""
@@ -285,6 +348,7 @@ def open_ranks(
     *,
     backend: str = "gloo",
     timeout: timedelta = TIMEOUT,
+    again: str = _AGAIN,
 ) -> Iterator[Ranks]:
     """This process as one of those that share a run, from here to the end of the block.
 
@@ -300,110 +364,27 @@ def open_ranks(
         backend: of torch's process group. "gloo" serves all methods of Ranks; what moves tensors
             between GPUs needs "cpu:gloo,cuda:nccl".
         timeout: how long to wait for processes that start, or that nothing is heard of.
+        again: what a person is told to do where a process was lost.
 
     Raises:
         SettingsError: numbers that do not fit what was started, or to this machine.
         RankError: a process does not come, fails, or is lost.
     """
-    environment = _environment()
-    devices, nodes = _layout(environment, devices, nodes)
+    environment = launching.environment()
+    devices, nodes = launching.layout(environment, devices, nodes)
     if devices * nodes == 1:
         yield ALONE
         return
-    ranks = _connect(environment, devices, nodes, device, backend, timeout)
+    launched = launching.connect(environment, devices, nodes, device, backend, timeout)
+    try:
+        ranks = _Connected(launched, timeout, again)
+    except RuntimeError as error:  # gloo raises bare ones
+        raise RankError(
+            f"the {launched.size} processes of this run {launching.lost(error)}"
+        ) from error
     try:
         yield ranks
     except BaseException as error:
         ranks.fail(error)
         raise
     ranks.close()
-
-
-def _environment() -> ClusterEnvironment | None:
-    """Who started this process as one of several; None when Fabric is to, or has."""
-    from lightning.fabric.plugins.environments.kubeflow import KubeflowEnvironment
-    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    if TorchElasticEnvironment.detect():
-        return TorchElasticEnvironment()
-    if "SLURM_NTASKS" in os.environ and SLURMEnvironment.detect():
-        try:
-            return SLURMEnvironment()
-        except RuntimeError as error:
-            raise SettingsError(one_line(error)) from error
-    if all(name in os.environ for name in _SERVICE) and "LOCAL_RANK" not in os.environ:
-        return KubeflowEnvironment()
-    return None
-
-
-def _layout(
-    environment: ClusterEnvironment | None, devices: int | None, nodes: int | None
-) -> tuple[int, int]:
-    """Processes a machine, and machines."""
-    for name, count in (("devices", devices), ("nodes", nodes)):
-        if count is not None and count < 1:
-            raise SettingsError(f"{name} is {count}: give 1 or more")
-    if environment is None:
-        lacking = [name for name in _BY_HAND if name not in os.environ]
-        if nodes is not None and nodes > 1 and lacking:
-            raise SettingsError(
-                f"{nodes} machines were asked for, and nothing says which they are: start the "
-                f"command by torchrun or srun on each, or set {', '.join(lacking)}"
-            )
-        return devices or 1, nodes or 1
-    size = environment.world_size()
-    local = devices or _local_size(size, nodes)
-    machines = nodes or -(-size // local)
-    if local * machines != size:
-        raise SettingsError(
-            f"{size} processes were started, and {local} on each of {machines} machines were asked "
-            "for: leave out devices and nodes, or give those that were started"
-        )
-    return local, machines
-
-
-def _local_size(size: int, nodes: int | None) -> int:
-    """Processes a machine, by the variables of who started them."""
-    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return size // nodes if nodes else 1
-
-
-def _connect(
-    environment: ClusterEnvironment | None,
-    devices: int,
-    nodes: int,
-    device: str,
-    backend: str,
-    timeout: timedelta,
-) -> _Connected:
-    from lightning.fabric import Fabric
-    from lightning.fabric.strategies.ddp import DDPStrategy
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    for name in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # But not what it says when it ends all processes because one was killed.
-    logging.getLogger(_LAUNCHER).setLevel(logging.INFO)
-    strategy = DDPStrategy(
-        cluster_environment=environment, process_group_backend=backend, timeout=timeout
-    )
-    try:
-        fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, strategy=strategy)
-    except (ValueError, RuntimeError, MisconfigurationException) as error:  # in Fabric's words
-        raise SettingsError(one_line(error)) from error
-    try:
-        fabric.launch()
-        children = getattr(fabric.strategy.launcher, "procs", [])
-        return _Connected(fabric.global_rank, fabric.world_size, devices, children, timeout)
-    except ValueError as error:
-        raise SettingsError(one_line(error)) from error
-    except RuntimeError as error:
-        raise RankError(
-            f"the {devices * nodes} processes of this run do not find each other "
-            f"({one_line(error)[:200]}); see that all were started, that MASTER_ADDR and "
-            "MASTER_PORT are of the first, and that GLOO_SOCKET_IFNAME names the network between "
-            "them where there are several"
-        ) from error

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from frostbox import ranks
 from frostbox.errors import DivergedError
 
 _EVERY = 50  # batches: a GPU would have to be waited for in each
@@ -52,7 +53,8 @@ class FiniteLoss(Callback):
         if not self._unseen:
             return
         seen, self._unseen = self._unseen, []
-        values = torch.stack([loss for _, loss in seen]).cpu()
+        # Of all parts of a batch: processes that train together end together.
+        values = ranks.summed(torch.stack([loss for _, loss in seen])).cpu()
         wrong = (~values.isfinite()).nonzero().flatten().tolist()
         if wrong:
             number, value = seen[wrong[0]][0], float(values[wrong[0]])
@@ -70,7 +72,7 @@ def _images(trainer: pl.Trainer, number: int) -> str:
     """Which images are in a batch of this epoch: the order depends on seed and epoch alone."""
     loader: Any = trainer.train_dataloader
     # Counted from the end: a resumed epoch begins with the first batch that is left of it.
-    rows = list(loader.batch_sampler)[number - len(loader)]
+    rows = list(loader.batch_sampler.whole())[number - len(loader)]
     ids = [str(loader.dataset.ids[image]) for image, _ in rows]
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
     return f"images {', '.join(ids[:_SHOWN])}{more}"

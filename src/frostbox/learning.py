@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from frostbox import evaluation, planning
+from frostbox import evaluation, planning, ranks
 from frostbox.backbones import Backbone
 from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
@@ -77,10 +77,11 @@ class Learner:
         results = {}
         stages = self.stages
         if self.settings.head_first or stages is None:
-            results[HEAD] = self._phase(HEAD, None, clock, console, resume and begun(self.run))
+            again = ranks.from_first(lambda: resume and begun(self.run))
+            results[HEAD] = self._phase(HEAD, None, clock, console, again)
         if stages is not None:
             before = [_copied(part.state_dict()) for part in (self.head, stages)]
-            again = resume and begun(self._folder(THAW))
+            again = ranks.from_first(lambda: resume and begun(self._folder(THAW)))
             try:
                 results[THAW] = self._phase(THAW, stages, clock, console, again)
             except DivergedError as error:
@@ -114,6 +115,8 @@ class Learner:
                 return self._attempt(name, stages, clock, console, resume)
             except torch.OutOfMemoryError as error:
                 failure = str(error).partition(". ")[0]
+                if ranks.count() > 1:  # the others wait in the middle of a step
+                    raise SettingsError(self._too_large(failure)) from error
             # Here the error holds the step's tensors no more.
             self._halve_batches(failure, console)
             for part, state in zip(parts, states, strict=True):
@@ -126,11 +129,7 @@ class Learner:
         before = self.settings.fit
         size = before.batch_size // 2
         if size < 2:
-            width, height = self.settings.size
-            raise SettingsError(
-                f"the memory of {self.device} is not enough for steps of {before.batch_size} images"
-                f" of {width} x {height} ({failure}): choose a smaller size, or --device cpu"
-            )
+            raise SettingsError(self._too_large(failure))
         # As the noise of the gradient grows (AdamW: the square root, arXiv:2205.10287).
         fit = replace(before, batch_size=size, lr=before.lr * math.sqrt(0.5))
         thaw_lr = self.settings.thaw_lr * math.sqrt(0.5)
@@ -141,13 +140,22 @@ class Learner:
             f"this phase begins again with {size}, and learning rates of 0.71 of what they were"
         )
 
+    def _too_large(self, failure: str) -> str:
+        width, height = self.settings.size
+        smaller = "batches (--batch-size), " if ranks.count() > 1 else ""
+        return (
+            f"the memory of {self.device} is not enough for steps of "
+            f"{self.settings.fit.batch_size} images of {width} x {height} ({failure}): choose "
+            f"{smaller}a smaller size, or --device cpu"
+        )
+
     def _attempt(
         self, name: str, stages: Stages | None, clock: Clock, console: Console, resume: bool
     ) -> FitResult:
         settings = self.settings.fit if stages is None else self.settings.thaw_fit()
         once = stages is None and self.settings.thaw != NONE and not settings.validate_every
         folder = self._folder(name)
-        folder.mkdir(exist_ok=True)
+        ranks.from_first(lambda: folder.mkdir(exist_ok=True))
         with clock.part("train" if stages is None else name):
             train = samples(
                 self.caches[0], self.train_set, self.backbone, self.head, stages,
@@ -171,7 +179,7 @@ class Learner:
                 self.head, train, settings, stages, self.device, step=step
             )
             console.print(str(estimate))
-            planning.check_space(folder, estimate)
+            ranks.from_first(lambda: planning.check_space(folder, estimate))
             return fit(
                 self.head, train, val, settings, folder,
                 stages=stages, resume=resume, progress=clock.progress,
@@ -198,7 +206,7 @@ class Learner:
                 thaw_epochs=planned.epochs,
                 thaw_epoch_images=planned.epoch_images,
             )
-        write_whole(self.run / "settings.json", self.settings.to_json())
+        ranks.from_first(lambda: write_whole(self.run / "settings.json", self.settings.to_json()))
 
     def detector(self) -> Detector:
         """Backbone and head as they are now."""

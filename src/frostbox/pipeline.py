@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from frostbox import backbones, evaluation, recipes, suite
+from frostbox import backbones, evaluation, ranks, recipes, suite
 from frostbox.backbones.stages import Stages
 from frostbox.card import CARD, write_card
 from frostbox.clock import Clock
@@ -33,13 +35,15 @@ from frostbox.extraction import ensure_caches
 from frostbox.files import write_whole
 from frostbox.heads import Head, create_head, head_class, settings_of
 from frostbox.learning import THAW, Learner, feature_spec
-from frostbox.loggers import RUNS, check_installed, logged_folders, logging_to
+from frostbox.loggers import NONE as NO_LOGGER
+from frostbox.loggers import RUNS, RunLoggers, check_installed, logged_folders, logging_to
 from frostbox.progress import Progress
 from frostbox.resuming import BEFORE, LAST, command_to_resume
+from frostbox.selection import Settings
 from frostbox.settings import TrainSettings
 from frostbox.summary import for_header, summarise
 from frostbox.thawing import NONE, stage_count
-from frostbox.training import resolve_device
+from frostbox.training import FitResult, resolve_device
 
 SETTINGS = "settings.json"
 _RESAMPLES = 200  # a fifth of what `evaluate` takes: a training should not wait for its intervals
@@ -62,8 +66,11 @@ def train(data: Any, **options: Any) -> Detector:
             data/formats.py.
         options: `out` (folder of the run), `cache` (folder of caches), `budget` (seconds for
             everything; None for no limit), `resume`, `overwrite`, `config` (a settings.json to
-            replay), and any field of TrainSettings, FitSettings or
-            of the head's settings by its name, such as `head="single", epochs=30, pooled=True`.
+            replay), `devices` (of this machine, or of each) and `nodes` (machines), and any field
+            of TrainSettings, FitSettings or of the head's settings by its name, such as
+            `head="single", epochs=30, pooled=True`. With several devices the program is started
+            again for each of them, up to here, and goes on in all of them; only the first prints
+            and writes.
 
     Returns:
         The detector, which is also saved as best.safetensors in the run's folder.
@@ -80,6 +87,8 @@ def train_run(
     resume: bool = False,
     overwrite: bool = False,
     config: str | Path | None = None,
+    devices: int | None = None,
+    nodes: int | None = None,
     console: Console | None = None,
     **options: Any,
 ) -> Trained:
@@ -100,81 +109,117 @@ def train_run(
     settings = TrainSettings.create(given)
     device = resolve_device(settings.fit.device)
     check_installed(settings.logger)
-    with clock.part("read"):
-        # Names that a person typed must be there; those of a replayed run or a detector need not.
-        absent = {*(settings.classes or ()), *settings.rename}
-        absent -= {*(options.get("classes") or ()), *options.get("rename", {})}
-        train_set, val_set = _read(data, settings, absent, console)
-        settings = replace(settings, classes=train_set.classes)
-        settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
-        run = prepare_run(out, train_set.name, settings.head, resume=resume, overwrite=overwrite)
-        if budget is None:
-            write_whole(run / SETTINGS, settings.to_json())
-        else:  # written when it is planned: what is not planned cannot be resumed
-            (run / SETTINGS).unlink(missing_ok=True)
-        if val_set is not None and val_set.made is not None:
-            write_whole(run / "splits.json", val_set.made.read_bytes())
-        backbone, head = _network(settings, train_set, origin)
-        count = stage_count(settings.thaw, len(backbone.strides))
-        stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
-    planned = recipes.PLANNED if budget is not None else ()
-    known = {k: v for k, v in settings.flat().items() if k not in planned}
-    with (
-        _with_a_way_on(data, run, cache, console),
-        logging_to(settings.logger, run, known, resume=resume) as loggers,
-    ):
-        with clock.part("extract"):
-            # Where all stages learn from photos at once, the cache only knows which can be read.
-            photos_only = not settings.head_first and count == len(backbone.strides)
-            wanted = [(train_set, 1 if photos_only else settings.views)]
-            wanted += [(val_set, 1)] if val_set else []
-            caches = ensure_caches(
-                wanted, backbone, settings, cache, console, clock.progress, device
-            )
-        learner = Learner(
-            backbone, head, caches, train_set, val_set, settings, run, device, stages,
-            loggers=loggers,
-        )  # fmt: skip
-        if budget is not None:
-            with clock.part("plan"):
-                learner = recipes.scheduled(learner, budget, clock)
-        try:
-            fitted = learner.learn(clock, console, resume=resume)
-        except DivergedError as error:
-            raise _kept_before(learner, error) from error
-
-        detector = learner.detector()
-        measured = calibration = None
-        with clock.part("evaluate"):
-            if val_set:
-                predictions = learner.predict(detector)
-                measured = suite.measure(
-                    predictions, val_set, bootstrap=_RESAMPLES, brief=True
-                ).figures
-                selection, calibration = evaluation.fitted_selection(
-                    detector.settings.selection, predictions, val_set
+    # Names that a person typed must be there; those of a replayed run or a detector need not.
+    absent = {*(settings.classes or ()), *settings.rename}
+    absent -= {*(options.get("classes") or ()), *options.get("rename", {})}
+    with ranks.started(devices, nodes, device):
+        console.quiet = console.quiet or not ranks.first()
+        with clock.part("read"):
+            train_set, val_set = ranks.in_turn(lambda: _read(data, settings, absent, console))
+            settings = replace(settings, classes=train_set.classes)
+            settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
+            ranks.check_same((settings, _outline(train_set), _outline(val_set)), "data or settings")
+            run = ranks.from_first(
+                lambda: prepare_run(
+                    out, train_set.name, settings.head, resume=resume, overwrite=overwrite
                 )
-                detector.settings = replace(detector.settings, selection=selection)
-        summary = summarise(learner, fitted, measured, calibration, clock.seconds)
-        detector.settings = replace(detector.settings, training=for_header(summary))
-        detector.save(run / "best.safetensors")
-        write_whole(run / "summary.json", json.dumps(summary, indent=2))
-        write_card(run, summary, learner.settings, detector.settings.selection)
-        loggers.final(learner.settings.flat(), measured)
+            )
+            ranks.from_first(lambda: _write_settings(run, settings, val_set, budget))
+            backbone, head = ranks.in_turn(lambda: _network(settings, train_set, origin))
+            count = stage_count(settings.thaw, len(backbone.strides))
+            stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
+        planned = recipes.PLANNED if budget is not None else ()
+        known = {k: v for k, v in settings.flat().items() if k not in planned}
+        names = settings.logger if ranks.first() else NO_LOGGER
+        with (
+            _with_a_way_on(data, run, console, cache=cache, devices=devices, nodes=nodes),
+            logging_to(names, run, known, resume=resume) as loggers,
+        ):
+            with clock.part("extract"):
+                # Where all stages learn from photos at once, the cache only knows which can be
+                # read.
+                photos_only = not settings.head_first and count == len(backbone.strides)
+                wanted = [(train_set, 1 if photos_only else settings.views)]
+                wanted += [(val_set, 1)] if val_set else []
+                with ranks.aloud():  # a broken photo is named by who meets it
+                    caches = ensure_caches(
+                        wanted, backbone, settings, cache, console, clock.progress, device,
+                        ranks.opened(),
+                    )  # fmt: skip
+            learner = Learner(
+                backbone, head, caches, train_set, val_set, settings, run, device, stages,
+                loggers=loggers,
+            )  # fmt: skip
+            if budget is not None:
+                with clock.part("plan"):
+                    learner = recipes.scheduled(learner, budget, clock)
+            try:
+                fitted = learner.learn(clock, console, resume=resume)
+            except DivergedError as error:  # in all processes
+                ranks.raised_by_first(ranks.from_first(partial(_kept_before, learner, error)))
+            detector = learner.detector()
+            detector.settings, summary = ranks.from_first(
+                lambda: _concluded(learner, detector, fitted, clock, loggers)
+            )
     return Trained(detector, run, summary)
 
 
+def _outline(dataset: DetectionSet | None) -> int | None:
+    """By which processes see whether they have read the same."""
+    if dataset is None:
+        return None
+    rows = [(image.image_id, [(o.name, o.box) for o in image.objects]) for image in dataset.images]
+    return zlib.crc32(repr(rows).encode())
+
+
+def _write_settings(
+    run: Path, settings: TrainSettings, val_set: DetectionSet | None, budget: float | None
+) -> None:
+    """What the run is begun with."""
+    if budget is None:
+        write_whole(run / SETTINGS, settings.to_json())
+    else:  # written when it is planned: what is not planned cannot be resumed
+        (run / SETTINGS).unlink(missing_ok=True)
+    if val_set is not None and val_set.made is not None:
+        write_whole(run / "splits.json", val_set.made.read_bytes())
+
+
+def _concluded(
+    learner: Learner,
+    detector: Detector,
+    fitted: Mapping[str, FitResult],
+    clock: Clock,
+    loggers: RunLoggers,
+) -> tuple[Settings, dict[str, Any]]:
+    """Measure the detector and write all that the run leaves; its settings and summary.json."""
+    run, val_set = learner.run, learner.val_set
+    measured = calibration = None
+    with clock.part("evaluate"):
+        if val_set:
+            predictions = learner.predict(detector)
+            measured = suite.measure(predictions, val_set, bootstrap=_RESAMPLES, brief=True).figures
+            selection, calibration = evaluation.fitted_selection(
+                detector.settings.selection, predictions, val_set
+            )
+            detector.settings = replace(detector.settings, selection=selection)
+    summary = summarise(learner, fitted, measured, calibration, clock.seconds)
+    detector.settings = replace(detector.settings, training=for_header(summary))
+    detector.save(run / "best.safetensors")
+    write_whole(run / "summary.json", json.dumps(summary, indent=2))
+    write_card(run, summary, learner.settings, detector.settings.selection)
+    loggers.final(learner.settings.flat(), measured)
+    return detector.settings, summary
+
+
 @contextmanager
-def _with_a_way_on(
-    data: Any, run: Path, cache: str | Path | None, console: Console
-) -> Iterator[None]:
+def _with_a_way_on(data: Any, run: Path, console: Console, **options: Any) -> Iterator[None]:
     """Where Ctrl-C ends the work inside, say how to go on."""
     try:
         yield
     except KeyboardInterrupt:
         way = "the same command begins again, with the features that are cached"
         if (run / SETTINGS).exists():
-            way = f"go on with: {command_to_resume(data, run, cache)}"
+            way = f"go on with: {command_to_resume(data, run, options)}"
         console.print(f"stopped; {way}", soft_wrap=True)
         raise
 

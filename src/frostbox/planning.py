@@ -12,8 +12,9 @@ from pathlib import Path
 from statistics import fmean, median
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from frostbox import ranks
 from frostbox.backbones import Backbone
 from frostbox.backbones.stages import Stages
 from frostbox.data.annotations import DetectionSet
@@ -24,10 +25,11 @@ from frostbox.features.extract import images_per_shard
 from frostbox.features.index import DTYPES, FLOAT16, views_for
 from frostbox.features.shards import load_views
 from frostbox.heads import FeatureSpec, Head
+from frostbox.loading import batches, reading_processes
 from frostbox.memory import peak_bytes, resident_bytes
 from frostbox.precision import uses_bf16
 from frostbox.steps import Batch, run_head
-from frostbox.training import FitSettings, Samples, batches, reading_processes, view_sampler
+from frostbox.training import FitSettings, Samples, view_sampler
 from frostbox.units import counted, seconds_text, size_text
 
 _SAMPLED_PHOTOS = 12
@@ -38,6 +40,7 @@ _READY = 2  # batches of each process that reads
 _CHECKED = 4  # batches of a validation, the first of them to warm up
 # What logging, averaging of weights and checkpoints add to a step: a share, and seconds.
 _OVERHEAD_SHARE, _OVERHEAD = 1.05, 0.01
+_NORM = nn.modules.batchnorm._BatchNorm
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def estimate_training(
     images = min(settings.epoch_images, len(train)) or len(train)
     steps = settings.epochs * -(-images // batch)
     maps = sum(m.nbytes for m in train.__getitems__([(0, 0)])[0])
+    places = device if ranks.count() == 1 else f"{ranks.count()} x {device}"
     return Estimate(
         what=f"training {weights / 1e6:.2f} M weights for {counted(settings.epochs, 'epoch')}",
         seconds=steps * step,
@@ -154,7 +158,7 @@ def estimate_training(
         # Weights, gradients and AdamW's two moments; activations of about three batches.
         # The steps that were measured are in the peak, with what is inside of thawed stages.
         memory_bytes=max(peak_bytes(), resident_bytes() + 16 * weights + 6 * batch * maps),
-        note=f"measured: {step * 1000:.0f} ms for a step of {batch} images on {device}",
+        note=f"measured: {step * 1000:.0f} ms for a step of {batch} images on {places}",
     )
 
 
@@ -167,7 +171,8 @@ def time_steps(
 ) -> tuple[float, float]:
     """Seconds of a step, and of a batch of a validation; the weights stay as they are.
 
-    Real batches are read ahead in a thread, as in training.
+    Real batches are read ahead in a thread, as in training. Of several processes each measures its
+    part of a batch while the others do; the slowest counts, and what they exchange is added.
     """
     parts = [head] if stages is None else [head, stages]
     states = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
@@ -178,7 +183,7 @@ def time_steps(
     bf16 = uses_bf16(settings.precision, device)
     learned = [p for part in parts for p in part.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=0.0, fused=True)
-    size = min(settings.batch_size, len(train))
+    size = -(-min(settings.batch_size, len(train)) // ranks.count())
     steps: list[float] = []
     checks: list[float] = []
     coming = _endless(train, size, settings, device)
@@ -218,13 +223,15 @@ def time_steps(
         parameter.grad = None
     if stages is not None:
         stages.freeze()
-    scale = settings.batch_size / size
     last = steps[_WARM:][-_TIMED:]
     step = fmean(last) if ready else median(last)  # processes bring some batches at a time
-    return (
-        scale * (_OVERHEAD_SHARE * step + _OVERHEAD),
-        scale * median(checks[1:]),
+    step, check = (
+        max(each) for each in zip(*ranks.gathered((step, median(checks[1:]))), strict=True)
     )
+    norms = sum(isinstance(m, _NORM) for m in head.modules())
+    step += ranks.exchange_seconds(sum(p.numel() for p in learned), norms, device)
+    scale = settings.batch_size / (size * ranks.count())
+    return scale * (_OVERHEAD_SHARE * step + _OVERHEAD), scale * check
 
 
 def _endless(
@@ -233,7 +240,7 @@ def _endless(
     """Batches of so many images, in the order of `fit` and read as there."""
     rows = list(view_sampler(train, settings))
     rows += rows[: -len(rows) % size]
-    loader = batches(train, rows, size, device)
+    loader = batches(train, [rows[k : k + size] for k in range(0, len(rows), size)], device)
     while True:
         yield from loader
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import ClassVar
 
 from rich.console import Console
 from rich.progress import (
@@ -33,9 +34,11 @@ class Progress:
     """Start, advance, stop; one task at a time."""
 
     LOG_INTERVAL = 10.0
+    hushed: ClassVar[bool] = False
+    """Whether this process is one of several, of which another shows what they do."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, quiet=self.hushed)
         self._bar: RichProgress | None = None
         self._label, self._unit = "", ""
         self._total: int | None = 0
@@ -48,7 +51,7 @@ class Progress:
         self._label, self._total, self._unit, self._first = label, total, unit, done
         self._done = done
         self._started = self._logged = time.perf_counter()
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -76,7 +79,7 @@ class Progress:
         shown = _pace(rate, self._unit)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, rate=shown, note=note)
-        elif now - self._logged >= self.LOG_INTERVAL:
+        elif now - self._logged >= self.LOG_INTERVAL and not self.console.quiet:
             self._logged = now
             of = left = ""
             if self._total is not None:

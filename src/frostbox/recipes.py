@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from frostbox import backbones, planning
+from frostbox import backbones, planning, ranks
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.views import PARTNERS, mosaics_among
@@ -233,15 +233,20 @@ def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
         share = recipe.head_share() if recipe is not None else _HEAD_SHARE
     reserve = _LAST_SECONDS
     if learner.val_set is not None:
-        detector = learner.detector()
-        count = min(_SAMPLED, len(learner.caches[1]))
-        learner.predict(detector, limit=_WARM)
-        started = clock.elapsed()
-        learner.predict(detector, limit=count)
-        predicting = (clock.elapsed() - started) / count
+        predicting = ranks.from_first(lambda: _prediction_seconds(learner, clock))
         reserve += (predicting + _FIGURES) * len(learner.caches[1])
     head.train()
     return replace(learner, schedule=Schedule(budget, clock, reserve, share))
+
+
+def _prediction_seconds(learner: Learner, clock: Clock) -> float:
+    """Of an image of val."""
+    detector = learner.detector()
+    count = min(_SAMPLED, len(learner.caches[1]))
+    learner.predict(detector, limit=_WARM)
+    started = clock.elapsed()
+    learner.predict(detector, limit=count)
+    return (clock.elapsed() - started) / count
 
 
 def measured_pace(dataset: DetectionSet, device: str, precision: str) -> Pace:
@@ -250,18 +255,23 @@ def measured_pace(dataset: DetectionSet, device: str, precision: str) -> Pace:
     size = (recipe.size, recipe.size)
     head_type = head_class(DEFAULT_HEAD)
     backbone = backbones.create(recipe.backbone, head_type.strides)
-    engine = create_engine("auto", backbone, size, device, precision=precision)
     step = max(1, len(dataset.photos) // _SAMPLED)
     sample = dataset.subset(dataset.photos[::step][:_SAMPLED])
-    extraction = planning.estimate_extraction([(sample, 1)], backbone, engine, size, "shrink")
+
+    def extraction_seconds() -> float:
+        engine = create_engine("auto", backbone, size, device, precision=precision)
+        return planning.estimate_extraction([(sample, 1)], backbone, engine, size, "shrink").seconds
+
+    extraction = ranks.from_first(extraction_seconds)
     fit = TrainSettings.create({"precision": precision}).fit
     with torch.random.fork_rng(devices=[]):
         head = create_head(DEFAULT_HEAD, feature_spec(backbone, size), len(dataset.classes))
     zeros = _Zeros(head, feature_spec(backbone, size))
     seconds, _ = planning.time_steps(head, zeros, fit, None, device)
     one_view = views_for(backbone, 1)
-    photo = planning.load_seconds(sample, "shrink", size, one_view) / (os.cpu_count() or 1)
-    return Pace(extraction.seconds / len(sample.photos), seconds / fit.batch_size, photo)
+    loading = ranks.from_first(lambda: planning.load_seconds(sample, "shrink", size, one_view))
+    photo = loading / (os.cpu_count() or 1)
+    return Pace(extraction / len(sample.photos), seconds / fit.batch_size, photo)
 
 
 class _Zeros(Samples):

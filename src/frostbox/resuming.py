@@ -14,7 +14,7 @@ import shlex
 import signal
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from frostbox import ranks
 from frostbox.errors import DivergedError, SettingsError, TrainingError
 from frostbox.files import write_whole
 
@@ -123,7 +124,7 @@ def learned(
     """Run a training to its end; the module then has the weights of the best checkpoint.
 
     Returns:
-        That checkpoint.
+        That checkpoint's `state_dict` and `epoch`.
 
     Raises:
         TrainingError: a checkpoint that cannot be written or read, or a process that reads photos
@@ -132,21 +133,31 @@ def learned(
         KeyboardInterrupt: Ctrl-C.
     """
     try:
-        with _stopped_in_order(trainer):
+        with _stopped_in_order(trainer), ranks.watched():
             trainer.fit(
                 module, train, val, ckpt_path=begun.path if begun is not None else None,
                 weights_only=True,
             )  # fmt: skip
     except DivergedError as error:
         known = [Path(best.best_model_path)] if best.best_model_path else []
-        kept = [path for path in (*known, Path(str(best.dirpath)) / LAST) if path.exists()]
-        if kept:
-            error.kept = kept[0]
-            module.load_state_dict(read_checkpoint(kept[0])["state_dict"])
+        kept = [*known, Path(str(best.dirpath)) / LAST]
+        error.kept = ranks.from_first(lambda: next((p for p in kept if p.exists()), None))
+        if error.kept is not None:
+            module.load_state_dict(_weights(error.kept)["state_dict"])
         raise
-    stored = read_checkpoint(Path(best.best_model_path))
+    stored = _weights(Path(best.best_model_path))
     module.load_state_dict(stored["state_dict"])
     return stored
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    """What rank 0 reads from a checkpoint, for all: its weights, and the epoch they are from."""
+
+    def work() -> dict[str, Any]:
+        stored = read_checkpoint(path)
+        return {name: stored[name] for name in ("state_dict", "epoch")}
+
+    return ranks.from_first(work)
 
 
 @contextmanager
@@ -271,8 +282,15 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
-def command_to_resume(data: Any, run: Path, cache: Path | str | None) -> str:
-    """What a person types to go on with an interrupted training."""
+def command_to_resume(data: Any, run: Path, options: Mapping[str, Any]) -> str:
+    """What a person types to go on with an interrupted training.
+
+    Args:
+        options: cache, devices and nodes as they were given; None for what was not.
+    """
     words = ["frostbox", "train", data if isinstance(data, (str, Path)) else "DATA"]
-    words += ["--out", run, *(["--cache", cache] if cache is not None else []), "--resume"]
+    words += ["--out", run]
+    for name, value in options.items():
+        words += [f"--{name}", value] if value is not None else []
+    words += ["--resume"]
     return shlex.join(map(str, words))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch.utils.data import Sampler
+
+from frostbox import ranks
 
 Row = tuple[int, int]
 """Image index and view index in a cache."""
@@ -72,3 +75,67 @@ class ViewSampler(Sampler[Row]):
             )
             order += places[torch.randperm(len(places), generator=generator)].tolist()
         return order
+
+
+class BatchParts(Sampler[list[Row]]):
+    """Batches to learn from: of each, the part of this process, which is all of it without others.
+
+    The order is drawn as for one process, so the batches are the same for any number of them. Parts
+    of a batch differ by one image at most.
+
+    Args:
+        rows: of all images, in order. size: images of a whole batch.
+        least: images that the last batch must have, or it is left out.
+    """
+
+    def __init__(self, rows: Sampler[Row] | Sequence[Row], size: int, *, least: int = 1) -> None:
+        self.sampler = rows  # the Trainer tells it the epoch by this name
+        self.size, self.least = size, least
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.size)  # type: ignore[arg-type]
+        return whole + (rest >= max(self.least, 1))
+
+    def images(self, number: int) -> int:
+        """How many images a whole batch has."""
+        return min(self.size, len(self.sampler) - number * self.size)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        rank, count = ranks.rank(), ranks.count()
+        for batch in self.whole():
+            yield batch[len(batch) * rank // count : len(batch) * (rank + 1) // count]
+
+    def whole(self) -> Iterator[list[Row]]:
+        """The batches with all their parts."""
+        for batch in _batched(self.sampler, self.size):
+            if len(batch) >= self.least:  # only the last can have fewer
+                yield batch
+
+
+class WholeBatches(Sampler[list[Row]]):
+    """Batches to validate on: whole ones, which the processes take by turns.
+
+    Who has none left takes one of the first again, so that all have the same number; that does not
+    `count`.
+    """
+
+    def __init__(self, rows: Sequence[Row], size: int) -> None:
+        self._batches = list(_batched(rows, size))
+
+    def __len__(self) -> int:
+        return -(-len(self._batches) // ranks.count())
+
+    def counts(self, number: int) -> bool:
+        """Whether this process's batch of that number is to be counted."""
+        return number * ranks.count() + ranks.rank() < len(self._batches)
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for number in range(len(self)):
+            place = number * ranks.count() + ranks.rank()
+            yield self._batches[place % len(self._batches)]
+
+
+def _batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    source = iter(rows)
+    while batch := list(islice(source, size)):
+        yield batch

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from frostbox import ranks
 from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.errors import SettingsError
@@ -39,8 +40,8 @@ class Schedule:
     share: float = 1.0
 
     def left(self) -> float:
-        """Seconds for the phases that are still to come."""
-        return self.budget * _AIM - self.clock.elapsed() - self.reserve
+        """Seconds for the phases that are still to come, by the clock of rank 0."""
+        return ranks.from_first(lambda: self.budget * _AIM - self.clock.elapsed() - self.reserve)
 
     def fit(
         self,

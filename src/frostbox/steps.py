@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from frostbox import ranks
 from frostbox.backbones.stages import Stages
 from frostbox.heads import Encoded, Head, Raw
 
@@ -58,11 +59,14 @@ class HeadModule(pl.LightningModule):
         self.head, self.settings, self.steps, self.bf16 = head, settings, steps, bf16
         self.stages = stages
         self._sums: dict[str, list[Tensor]] = {}
-        self._steps: dict[str, list[tuple[Tensor, int]]] = {}
+        self._steps: dict[str, list[tuple[Tensor, float]]] = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed by step, so that a resumed run draws the dropout of an uninterrupted one."""
-        seed = self.settings.seed * 1_000_003 + self.global_step
+        """Seed by step, so that a resumed run draws the dropout of an uninterrupted one.
+
+        Every process draws its own, or the parts of a batch would lose the same channels.
+        """
+        seed = self.settings.seed * 1_000_003 + self.global_step + (ranks.rank() << 40)
         # torch.manual_seed notes the whole call stack for a CUDA that was not started: 3 ms a step.
         if self.device.type == "cpu":
             torch.default_generator.manual_seed(seed)
@@ -76,9 +80,12 @@ class HeadModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The sum of the head's losses."""
-        losses, raw, encoded = self._losses(batch)
+        with ranks.global_batch():
+            losses, raw, encoded = self._losses(batch)
         total = torch.stack(list(losses.values())).sum()
-        size = len(next(iter(encoded.values())))
+        # A loss is already one of the whole batch, of which every process logs its share.
+        batches: Any = self.trainer.train_dataloader
+        size = batches.batch_sampler.images(index) / ranks.count()
         values = {"train_loss": total} | {f"train_{k}": v for k, v in losses.items()}
         for name, value in values.items():
             self._steps.setdefault(name, []).append((value.detach(), size))
@@ -94,24 +101,34 @@ class HeadModule(pl.LightningModule):
 
     def _log_epoch(self) -> None:
         """Log the means over the steps of an epoch: `self.log` in each took 1 to 2 ms of it."""
+        found = {}
         for name, entries in self._steps.items():
             values = torch.stack([value for value, _ in entries]).cpu().double()
             weights = values.new_tensor([weight for _, weight in entries])
-            mean = (values * weights).sum() / weights.sum()
-            self.log(name, mean.float(), on_step=False, on_epoch=True, batch_size=1)
+            found[name] = (float((values * weights).sum()), float(weights.sum()))
+        for name, mean in _means(found).items():
+            self.log(name, mean, on_step=False, on_epoch=True, batch_size=1)
         self._steps.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Within an epoch, its figures so far belong to what is kept."""
-        checkpoint["figures"] = {k: [(v.cpu(), n) for v, n in e] for k, e in self._steps.items()}
+        own = {k: [(v.cpu(), n) for v, n in e] for k, e in self._steps.items()}
+        figures: dict[str, list[tuple[Tensor, float]]] = {}
+        for part in ranks.gathered(own):
+            for name, entries in part.items():
+                figures.setdefault(name, []).extend(entries)
+        checkpoint["figures"] = figures
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the figures of the epoch."""
-        kept = checkpoint.get("figures", {})
+        """Go on with the figures of the epoch: those of all processes, in the first."""
+        kept = checkpoint.get("figures", {}) if ranks.first() else {}
         self._steps = {k: [(v.to(self.device), n) for v, n in e] for k, e in kept.items()}
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Collect losses (weighed by images) and the head's metrics (by counted things)."""
+        batches: Any = self.trainer.val_dataloaders
+        if not batches.batch_sampler.counts(index):
+            return
         losses, raw, encoded = self._losses(batch)
         size = len(next(iter(encoded.values())))
         losses["loss"] = torch.stack(list(losses.values())).sum()
@@ -123,9 +140,12 @@ class HeadModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean of each figure over the validation set."""
+        found = {}
         for name, entries in self._sums.items():
-            total, count = torch.stack(entries).sum(0)
-            self.log(f"val_{name}", (total / count.clamp(min=1)).float())
+            total, number = torch.stack(entries).sum(0).tolist()
+            found[name] = (total, number)
+        for name, mean in _means(found).items():
+            self.log(f"val_{name}", mean)
         self._sums.clear()
 
     def configure_optimizers(self) -> Any:
@@ -150,6 +170,17 @@ class HeadModule(pl.LightningModule):
             cycle_momentum=False,
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def _means(found: dict[str, tuple[float, float]]) -> dict[str, Tensor]:
+    """The mean of each figure over all processes, from (sum, number) of this one."""
+    everywhere = ranks.gathered(found)
+    names = dict.fromkeys(name for part in everywhere for name in part)
+    means = {}
+    for name in names:
+        sums, numbers = zip(*(part.get(name, (0.0, 0.0)) for part in everywhere), strict=True)
+        means[name] = torch.tensor(sum(sums) / max(sum(numbers), 1e-9), dtype=torch.float32)
+    return means
 
 
 def _groups(module: torch.nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:

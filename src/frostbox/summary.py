@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from frostbox import ranks
 from frostbox._version import __version__
 from frostbox.data.annotations import DetectionSet
 from frostbox.heads import settings_of
@@ -128,6 +129,7 @@ def environment(device: str) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "device": device,
+        "devices": ranks.count(),
         "torch": torch.__version__,
         **{name: _installed(name) for name in ("torchvision", "timm", "openvino")},
     }

@@ -7,10 +7,9 @@ It knows heads and caches and nothing of files of annotations or of the command 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
+from frostbox import ranks
 from frostbox.backbones.stages import Stages
 from frostbox.callbacks import EmaOfWeights, MetricsFile, ShowProgress, ValidateEvery
 from frostbox.data.annotations import DetectionSet
@@ -30,13 +30,14 @@ from frostbox.errors import SettingsError
 from frostbox.features.cache import FeatureCache
 from frostbox.finite import FiniteLoss
 from frostbox.heads import Head, check_choice, check_share, check_types
+from frostbox.loading import batches
 from frostbox.memory import physical_bytes
+from frostbox.norms import shared_norms
 from frostbox.precision import PRECISIONS, uses_bf16
 from frostbox.progress import Progress
 from frostbox.resuming import KeepMinutes, Kept, Patience, WholeCheckpoints, checkpoint_of, learned
-from frostbox.sampling import Row, ViewSampler
+from frostbox.sampling import BatchParts, Row, ViewSampler, WholeBatches
 from frostbox.steps import Batch, HeadModule
-from frostbox.threads import helping_threads
 
 _MOST_OF_MEMORY = 0.6  # share that cached features may take to be shuffled as one
 VALIDATIONS = 3  # in a run, where their number is left open
@@ -240,15 +241,23 @@ def fit(
             "the training split has one usable image: batch statistics need at least 2"
         )
     batch_size = min(settings.batch_size, len(sampler))
-    # A last batch of one image has no batch statistics; it is left out, another one each epoch.
-    drop_last = len(sampler) % batch_size == 1
-    train_loader = batches(train, sampler, batch_size, device, drop_last=drop_last)
+    if batch_size < ranks.count():
+        raise SettingsError(
+            f"a batch of {batch_size} images cannot be shared by {ranks.count()} devices: give a "
+            "larger batch_size, or fewer devices"
+        )
+    # A last batch of one image has no batch statistics, and one of fewer than there are devices not
+    # one for each; it is left out, another one each epoch.
+    parts = BatchParts(sampler, batch_size, least=max(2, ranks.count()))
+    train_loader = batches(train, parts, device)
     val_loader = None
     if val is not None:
-        val_loader = batches(val, [(i, 0) for i in range(len(val))], batch_size, device)
+        whole = WholeBatches([(i, 0) for i in range(len(val))], batch_size)
+        val_loader = batches(val, whole, device)
 
-    begun = checkpoint_of(run) if resume else None
+    begun = ranks.from_first(lambda: checkpoint_of(run)) if resume else None
     if begun is not None:
+        ranks.in_turn(lambda: _check_seen(begun.path))
         sampler.go_on(begun.epoch, begun.batches * batch_size)
     kept: dict[str, Any] = {"dirpath": run, "enable_version_counter": False}
     metrics = MetricsFile(run / "metrics.csv")
@@ -275,7 +284,6 @@ def fit(
     _quiet()
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else device,
-        devices=1,
         max_epochs=settings.epochs,
         gradient_clip_val=settings.clip or None,
         logger=list(loggers),
@@ -286,18 +294,20 @@ def fit(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         default_root_dir=run,
+        **ranks.trainer_options(),
     )
     head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head.train()  # Lightning leaves it as it is, and an earlier phase ends in eval mode
-    module = HeadModule(
-        head,
-        settings,
-        steps=settings.epochs * len(train_loader),
-        bf16=uses_bf16(settings.precision, device),
-        stages=stages.thaw(depthwise=device == "cuda") if stages is not None else None,
-    )
     try:
-        stored = learned(trainer, module, train_loader, val_loader, begun, best)
+        with shared_norms(head, device):
+            module = HeadModule(
+                head,
+                settings,
+                steps=settings.epochs * len(train_loader),
+                bf16=uses_bf16(settings.precision, device),
+                stages=stages.thaw(depthwise=device == "cuda") if stages is not None else None,
+            )
+            stored = learned(trainer, module, train_loader, val_loader, begun, best)
     finally:
         head.cpu().eval()
         if stages is not None:
@@ -311,6 +321,14 @@ def fit(
     )
 
 
+def _check_seen(checkpoint: Path) -> None:
+    if not checkpoint.exists():
+        raise SettingsError(
+            f"{checkpoint} of process 0 is not seen here: give a folder for the run on a disk that "
+            "all machines share"
+        )
+
+
 def validation_interval(settings: FitSettings) -> int:
     """Epochs from one validation to the next."""
     return settings.validate_every or -(-settings.epochs // VALIDATIONS)
@@ -319,52 +337,12 @@ def validation_interval(settings: FitSettings) -> int:
 def view_sampler(train: Samples, settings: FitSettings) -> ViewSampler:
     """The order in which these images are seen."""
     rows = [i for i in range(len(train)) if settings.empty or train.objects[i]]
+    # Machines may have different memory, and all must draw the same order.
+    window = max(ranks.gathered(train.window), key=lambda own: (own > 0, -own))
     return ViewSampler(
         rows, train.views, settings.seed, settings.epoch_images,
-        window=settings.shuffle_window or train.window, block=train.block,
+        window=settings.shuffle_window or window, block=train.block,
     )  # fmt: skip
-
-
-def batches(
-    samples: Samples,
-    rows: Sampler[Row] | Sequence[Row],
-    size: int,
-    device: str,
-    *,
-    drop_last: bool = False,
-) -> DataLoader[Batch]:
-    """Batches of so many rows, the next ones read while one is learned from.
-
-    Photos for a GPU are decoded in processes, one a core; all else is read in a thread.
-    """
-    count = reading_processes(samples, device)
-    return _Ahead(
-        samples, batch_size=size, sampler=rows, collate_fn=_as_is, drop_last=drop_last,
-        num_workers=count, persistent_workers=count > 0, pin_memory=device == "cuda",
-    )  # fmt: skip
-
-
-def reading_processes(samples: Samples, device: str) -> int:
-    """In how many processes of their own batches are read; 0 for this one."""
-    cores = os.cpu_count() or 1
-    return cores - 1 if samples.decodes and device == "cuda" else 0
-
-
-class _Ahead(DataLoader[Batch]):
-    """Reads the next batch in a thread while this one is learned from: disks are slow to answer."""
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        source = super().__iter__()
-        with helping_threads(1, "read") as pool:
-            coming = pool.submit(next, source, None)
-            while (batch := coming.result()) is not None:
-                coming = pool.submit(next, source, None)
-                yield batch
-
-
-def _as_is(batch: Any) -> Any:
-    """`__getitems__` gives whole batches; there is nothing left to collate."""
-    return batch
 
 
 def resolve_device(device: str) -> str:
@@ -391,4 +369,5 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # ViewSampler.go_on makes it so.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # they have been summed
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")

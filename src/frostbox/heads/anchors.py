@@ -33,6 +33,7 @@ from frostbox.heads import (
 from frostbox.heads.assignment import Matches, match_anchors, padded
 from frostbox.heads.neck import TopDown, separable, start_at
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
+from frostbox.ranks import kept_of_highest, normaliser, of_parts, sharing
 
 _NEGATIVES = 3  # background anchors that learn, for each that has an object (SSD, section 2.2)
 # Share of the anchors that learn that have an object: by mining, and of all (RetinaNet, 4.1).
@@ -268,7 +269,7 @@ class AnchorsHead(Head):
         else:
             every = class_loss(s.class_loss, logits, classes, gamma=s.focal_gamma)
             term = every[~found.unsure.flatten()]
-        count = max(len(labels), 1)
+        count = normaliser(labels.new_tensor(len(labels)))
         return {"box_loss": s.box_weight * box.sum() / count, "class_loss": term.sum() / count}
 
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
@@ -292,7 +293,8 @@ class AnchorsHead(Head):
 def _mined(logits: Tensor, classes: Tensor, unsure: Tensor) -> Tensor:
     """Indices of the anchors that learn: the matched, and three times as many of background.
 
-    Those are the worst of the batch. One without objects learns as much background as with one.
+    Those are the worst of the batch, of all its parts. One without objects learns as much
+    background as with one.
 
     Args:
         logits: (N, K + 1), background last; classes: (N,), K for background; unsure: (N,) bool.
@@ -301,5 +303,8 @@ def _mined(logits: Tensor, classes: Tensor, unsure: Tensor) -> Tensor:
     loss = -logits.log_softmax(-1)[:, -1]  # faster than logsumexp
     loss = loss.masked_fill_(matched | unsure, -1.0)  # a loss is at least 0
     matches = matched.nonzero().squeeze(1)
-    count = min(_NEGATIVES * max(len(matches), 1), int((loss >= 0).sum()))
-    return torch.cat((matches, loss.topk(count).indices))
+    own = (len(matches), int((loss >= 0).sum()))
+    count = _NEGATIVES * max(sum(number for number, _ in of_parts(own)), 1)
+    worst = loss.topk(min(count, own[1]))
+    kept = kept_of_highest(worst.values, count) if sharing() else len(worst.values)
+    return torch.cat((matches, worst.indices[:kept]))

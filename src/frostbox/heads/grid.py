@@ -30,6 +30,7 @@ from frostbox.heads import (
     check_types,
 )
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
+from frostbox.ranks import normaliser
 
 SCORES = ("product", "objectness")
 
@@ -168,7 +169,7 @@ class GridHead(Head):
         s = self.settings
         if s.box_loss not in ("smooth_l1", "l1"):
             predicted, target = self._in_image(predicted), self._in_image(target)
-        count = max(len(target), 1)
+        count = normaliser(encoded["has_obj"].bool().sum())
         box = box_loss(s.box_loss, predicted, target).sum() / count
         classes = class_loss(
             s.class_loss, logits, labels, gamma=s.focal_gamma, label_smoothing=s.label_smoothing
@@ -176,10 +177,12 @@ class GridHead(Head):
         objectness = F.binary_cross_entropy_with_logits(
             raw["logits"][:, -1], encoded["has_obj"].to(raw["logits"].dtype)
         )
+        cells = raw["logits"].new_tensor(encoded["has_obj"].numel())
+        share = cells / normaliser(cells)  # 1, but for a part of a batch
         return {
             "box_loss": s.box_weight * box,
             "class_loss": s.class_weight * classes / count,
-            "objectness_loss": s.objectness_weight * objectness,
+            "objectness_loss": s.objectness_weight * objectness * share,
         }
 
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:

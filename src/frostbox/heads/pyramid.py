@@ -45,6 +45,7 @@ from frostbox.losses import (
     distribution_focal_loss,
     pair_iou,
 )
+from frostbox.ranks import normaliser
 
 _PRIOR = 0.01  # score that every point starts with (RetinaNet, Lin et al. 2017, section 4.1)
 _START = 2.0  # distance to each side that every point starts with, in strides
@@ -214,7 +215,7 @@ class PyramidHead(Head):
             seen = m + context[kind].to(m.dtype)
             where = self.box_branches[k](seen).permute(0, 2, 3, 1)
             with _exact(m):
-                distances = self.distances[kind](where.float()) * self.scale[k]
+                distances = self.distances[kind](where.to(self.scale.dtype)) * self.scale[k]
             sides.append(distances.flatten(1, 2))
             scores = self.class_logits[kind](self.class_branches[k](seen))
             logits.append(scores.flatten(2).transpose(1, 2))
@@ -259,7 +260,7 @@ class PyramidHead(Head):
         """Class loss over all points and box loss over the assigned ones, by their quality."""
         image, point, quality, predicted, truth, labels = self._assign(raw, encoded)
         logits, s = raw["logits"], self.settings
-        total = quality.sum().clamp(min=1.0)
+        total = normaliser(quality.sum())
         target = torch.zeros_like(logits)
         target[image, point, labels] = quality.to(logits.dtype)
         classes = dense_class_loss(s.class_loss, logits, target, gamma=s.focal_gamma)

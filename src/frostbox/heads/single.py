@@ -27,6 +27,7 @@ from frostbox.heads import (
     check_types,
 )
 from frostbox.losses import BOX_LOSSES, CLASS_LOSSES, box_loss, class_loss, pair_iou
+from frostbox.ranks import normaliser
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class SingleHead(Head):
     def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
         """Box loss and class loss, averaged over the images that have an object."""
         s, valid = self.settings, encoded["valid"]
-        count = valid.sum().clamp(min=1)
+        count = normaliser(valid.sum())
         box = box_loss(s.box_loss, raw["bboxes"][valid], encoded["bboxes"][valid])
         classes = class_loss(
             s.class_loss,
