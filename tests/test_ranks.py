@@ -81,7 +81,7 @@ def _compare(head: Head, counts: list[int]) -> None:
     shared = copy.deepcopy(head)
     mine = slice(0, 2) if ranks.first() else slice(2, 5)
     with shared_norms(shared):
-        wrapped = DistributedDataParallel(shared, forward_sync_buffers=False)
+        wrapped = DistributedDataParallel(shared)
         for _ in range(2):  # the second time DDP refuses parameters without a gradient
             shared.load_state_dict(head.state_dict())
             wrapped.zero_grad()
@@ -117,7 +117,11 @@ def in_two_processes() -> None:
             assert ranks.kept_of_highest(values, 99) == len(values)
         assert ranks.summed(torch.tensor([1.0, ranks.rank()])).tolist() == [2.0, 1.0]
     assert ranks.count() == 1
-    print("first" if ranks.first() else "other")
+    with ranks.started(2, None, "cpu"):  # another training of the same program
+        assert ranks.gathered(ranks.rank()) == [0, 1]
+    print("first" if ranks.first() else "other", flush=True)
+    with ranks.started(None, None, "cpu"):
+        print("goes on alone")
 
 
 def test_two_processes_are_as_one() -> None:
@@ -126,8 +130,8 @@ def test_two_processes_are_as_one() -> None:
     assert [process.status for process in ended] == [0, 0], ended
     first, other = (process.out.splitlines() for process in ended)
     same = [f"{n} same" for n in head_names() for _ in LOSSES[n]]
-    assert first == [*same, "first"]
-    assert other == [*same, "other"]
+    assert first == [*same, "first", "goes on alone"]
+    assert other == [*same, "other"]  # and has left, with status 0
 
 
 def in_error(kind: str) -> None:

@@ -64,14 +64,10 @@ def trainer_options() -> dict[str, Any]:
         return {"devices": 1}
     from lightning.pytorch.strategies import DDPStrategy
 
-    # Every process computes the same buffers, those of batch norm from the batches of all.
-    strategy = DDPStrategy(
-        cluster_environment=_open.environment, forward_sync_buffers=False,
-        gradient_as_bucket_view=True,
-    )  # fmt: skip
+    strategy = DDPStrategy(cluster_environment=_open.environment, gradient_as_bucket_view=True)
     return {
         "devices": _open.local_size, "num_nodes": _open.nodes, "strategy": strategy,
-        "use_distributed_sampler": False,
+        "use_distributed_sampler": False,  # see sampling.py
     }  # fmt: skip
 
 
@@ -87,10 +83,13 @@ def started(devices: int | None, nodes: int | None, device: str) -> Iterator[Non
     Raises:
         SettingsError: numbers that do not fit, or a program that cannot be started again.
         RankError: a process does not come, fails, or is lost.
+        SystemExit: in all processes but the first, for one device after a training on several.
     """
     global _open, _rank, _level
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     with open_ranks(devices, nodes, device, backend=backend, again=_AGAIN) as ranks:
+        if ranks.size == 1 and not first():
+            raise SystemExit(0)
         _open, _rank = ranks, ranks.rank
         Progress.hushed = not first()
         _level = _LOG.level
