@@ -20,7 +20,6 @@ from urllib.parse import unquote, urlsplit
 from PIL import Image
 
 from frostbox._version import __version__
-from frostbox.data.photos import open_image
 from frostbox.errors import DataError, NotFoundError, SettingsError, one_line
 from frostbox.units import seconds_text, size_text
 
@@ -124,6 +123,8 @@ class Remote:
 
 def _check_picture(path: Path, name: str, what: str) -> None:
     """DataError unless the file is a picture of a size that can be decoded."""
+    from frostbox.data.photos import open_image  # `frostbox --help` needs no reader
+
     try:
         with open_image(path) as image:
             width, height = image.size
