@@ -22,15 +22,25 @@ class Ended:
     err: str
 
 
-def together(module: str, function: str, *arguments: object, count: int = 2) -> list[Ended]:
-    """Run `function` of `module` in so many processes, with the arguments as texts."""
+def together(
+    module: str, function: str, *arguments: object, count: int = 2, pods: bool = False
+) -> list[Ended]:
+    """Run `function` of `module` in so many processes, with the arguments as texts.
+
+    Args:
+        pods: whether each is told what a PyTorchJob of Kubernetes tells a pod.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     code = f"import sys; from {module} import {function}; {function}(*sys.argv[1:])"
     running = []
     for rank in range(count):
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": str(rank)}
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        if pods:
+            shared |= {"RANK": str(rank), "WORLD_SIZE": str(count)}
+        else:
+            shared |= {"LOCAL_RANK": str(rank)}
         running.append(
             subprocess.Popen(
                 [sys.executable, "-c", code, *map(str, arguments)],

@@ -117,6 +117,8 @@ def connect(
     _check(devices, device)
     if environment is None and devices > 1 and "LOCAL_RANK" not in os.environ:
         _check_program()
+        # Else a lost rank 0 is a page of C++ frames in those that are started, before a sentence.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # But not what it says when it ends all processes because one was killed.
