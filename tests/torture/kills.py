@@ -100,7 +100,10 @@ class Running:
 
     def kill(self) -> None:
         """kill -9, of all that it started too: as when a machine loses its power."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has ended by itself, which who waits for it sees
+            assert self.process.poll() is not None
         self.process.wait()
 
 
@@ -122,7 +125,7 @@ def torture(work: Work, kills: int, folder: Path, seed: int = 0) -> Report:
         number += 1
         before = len(report.moments)
         most = min(draw.randint(1, _MOST), kills - before)
-        words = work.first(place)
+        words, ended = work.first(place), False
         while True:
             running = Running(words, place / "log")
             if len(report.moments) - before < most:
@@ -131,11 +134,14 @@ def torture(work: Work, kills: int, folder: Path, seed: int = 0) -> Report:
                 if not running.wait(until):
                     running.kill()
                     report.moments.append(share)
+                    ended = work.ended(place)  # killed between its last step and its exit
+                    if ended:
+                        break
                     words = work.again(place)
                     continue
             running.wait()
             break
-        if running.process.returncode != 0:
+        if running.process.returncode != 0 and not ended:
             report.refused.append(f"{' '.join(words)}: {running.said}")
         elif len(report.moments) > before:
             report.completed += 1

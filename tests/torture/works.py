@@ -26,6 +26,7 @@ class Work:
         working: whether a process that was started at this time (of the disk's clock) is past its
             start: from its folder, and what it has printed.
         result: digests of what it leaves.
+        ended: whether all of its work is done; where that is so, it is not typed again.
         lay: what an undisturbed run decided by measuring, from its folder for another.
     """
 
@@ -35,6 +36,7 @@ class Work:
     working: Callable[[Path, float, str], bool]
     result: Callable[[Path], Digests]
     lay: Callable[[Path, Path], None] = lambda _undisturbed, _place: None
+    ended: Callable[[Path], bool] = lambda _place: False
 
 
 def files(folder: Path) -> Digests:
@@ -138,4 +140,7 @@ def _convert(data: Path) -> Work:
         except FileNotFoundError:
             return (folder / "yolo").exists()
 
-    return Work("convert", words, words, working, lambda folder: files(folder / "yolo"))
+    return Work(
+        "convert", words, words, working, lambda folder: files(folder / "yolo"),
+        ended=lambda folder: (folder / "yolo").exists(),
+    )  # fmt: skip
