@@ -12,8 +12,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import torch
+
+from frostbox import backbones
+from frostbox.detector import Detector
+from frostbox.heads import create_head
+from frostbox.learning import feature_spec
+from frostbox.selection import Settings
 from tests.serve.conftest import picture
-from tests.tiny import tiny
 from tests.torture.kills import Report, Running
 
 _LONGEST = 2.0  # seconds under load before a kill
@@ -23,7 +29,7 @@ def torture_serve(kills: int, folder: Path, seed: int = 0) -> Report:
     """Kill a server so often; every time it must come back, with the same answer to a picture."""
     draw, report = random.Random(f"serve/{seed}"), Report("serve", seconds=_LONGEST)
     folder.mkdir(parents=True, exist_ok=True)
-    model = tiny("grid").save(folder / "best.safetensors")
+    model = _detector().save(folder / "best.safetensors")
     photo = picture((320, 240), "JPEG", 1)
     # Where uploads lie, so that what is left of them is seen.
     uploads = folder / "tmp"
@@ -63,6 +69,14 @@ def torture_serve(kills: int, folder: Path, seed: int = 0) -> Report:
     finally:
         del os.environ["TMPDIR"]
     return report
+
+
+def _detector() -> Detector:
+    """One that another process can load, and that answers at once."""
+    backbone = backbones.create("efficientnet_lite0", (32,), "random:0")
+    torch.manual_seed(0)
+    head = create_head("grid", feature_spec(backbone, (96, 96)), 3)
+    return Detector(backbone, head, "grid", Settings(("a", "b", "c"), (96, 96)))
 
 
 def _answer(port: int, photo: bytes, running: Running) -> bytes:

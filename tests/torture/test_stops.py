@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 # As in a training on a GPU, but on a CPU: photos are decoded in two processes.
 _IN_PROCESSES = """
 import os, sys
-import frostbox.training
-frostbox.training.reading_processes = lambda samples, device: 2 if samples.decodes else 0
+import frostbox.loading
+frostbox.loading.reading_processes = lambda samples, device: 2 if samples.decodes else 0
 from frostbox.cli import main
 main()
 """
