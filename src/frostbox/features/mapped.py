@@ -86,8 +86,7 @@ class MappedShard:
     def announce(self, sample: int, columns: Sequence[int]) -> None:
         """Have the system read the maps of a sample ahead, at once and without waiting for it.
 
-        A mapped file is else read a few pages at a time, whenever one is touched that is not
-        there: from a cache beyond memory ten times as slow (docs/results.md).
+        A mapped file is else read a few pages at a time, whenever one is touched that is not there.
 
         Args:
             sample: number of image and view in the shard, view by view.
