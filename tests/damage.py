@@ -1,4 +1,4 @@
-"""Pictures whose headers are sound and whose data are not."""
+"""Pictures whose headers are sound and whose data are not; a loss that is no number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import io
 import struct
 import zlib
 
+import pytest
 from PIL import Image
+from torch import Tensor
+
+from frostbox.steps import Batch, HeadModule
 
 PNG_FAULTS = ("checksum", "filter", "middle")
 
@@ -26,3 +30,14 @@ def damaged_png(fault: str) -> bytes:
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def spoil_loss(monkeypatch: pytest.MonkeyPatch, step: int, value: float) -> None:
+    """Make the loss of one step of a training so, such as nan."""
+    original = HeadModule.training_step
+
+    def spoiled(self: HeadModule, batch: Batch, index: int) -> Tensor:
+        total = original(self, batch, index)
+        return total * value if self.global_step == step else total
+
+    monkeypatch.setattr(HeadModule, "training_step", spoiled)

@@ -72,7 +72,7 @@ def test_alone(variables):
     assert ranks.share([1, 2, 3]) == [1, 2, 3]
     ranks.barrier()
     with ranks.main_first():
-        pass
+        assert ranks.main
 
 
 def test_one_task_of_slurm_is_alone(variables):
@@ -89,16 +89,15 @@ def test_one_task_of_slurm_is_alone(variables):
 
 def test_what_cannot_be_started(variables):
     variables({"MASTER_ADDR": "10.0.0.1"})
-    with (
-        pytest.raises(SettingsError, match=r"torchrun or srun .* set NODE_RANK, MASTER_PORT$"),
-        open_ranks(devices=1, nodes=2),
-    ):
-        pass
-    with pytest.raises(SettingsError, match="devices is 0: give 1 or more"), open_ranks(devices=0):
-        pass
+
+    def refused(match, **asked):
+        with pytest.raises(SettingsError, match=match):
+            open_ranks(**asked).__enter__()
+
+    refused(r"torchrun or srun .* set NODE_RANK, MASTER_PORT$", devices=1, nodes=2)
+    refused("devices is 0: give 1 or more", devices=0)
     variables({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "x"})
-    with pytest.raises(SettingsError, match="--ntasks-per-node=4"), open_ranks():
-        pass
+    refused("--ntasks-per-node=4")
 
 
 def test_shards_go_round():

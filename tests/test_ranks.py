@@ -268,13 +268,13 @@ def test_every_image_is_validated_once(count: int, monkeypatch: pytest.MonkeyPat
 def test_program_that_cannot_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
-    with pytest.raises(SettingsError, match="write it into a file"), ranks.started(2, 1, "cpu"):
-        pass
+    with pytest.raises(SettingsError, match="write it into a file"):
+        ranks.started(2, 1, "cpu").__enter__()
 
 
 def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="one mps device"), ranks.started(2, 1, "mps"):
-        pass
+    with pytest.raises(SettingsError, match="one mps device"):
+        ranks.started(2, 1, "mps").__enter__()
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(SettingsError, match="has 1 CUDA devices"), ranks.started(2, 1, "cuda"):
-        pass
+    with pytest.raises(SettingsError, match="has 1 CUDA devices"):
+        ranks.started(2, 1, "cuda").__enter__()

@@ -14,6 +14,7 @@ from frostbox.heads import create_head
 from frostbox.resuming import command_to_resume
 from frostbox.steps import HeadModule
 from frostbox.training import CachedViews, view_sampler
+from tests.damage import spoil_loss
 from tests.test_training import SETTINGS, assert_equal_weights, run, shapes, weights  # noqa: F401
 
 
@@ -96,13 +97,7 @@ def test_a_run_that_lost_its_patience_stays_at_its_end(shapes, tmp_path):
 def test_a_loss_that_is_no_number_leaves_the_weights_that_were_kept(
     shapes, validate, tmp_path, monkeypatch
 ):
-    original = HeadModule.training_step
-
-    def spoiled(self, batch, index):
-        total = original(self, batch, index)
-        return total * float("inf") if self.global_step == 4 else total
-
-    monkeypatch.setattr(HeadModule, "training_step", spoiled)
+    spoil_loss(monkeypatch, 4, float("inf"))
     with pytest.raises(DivergedError, match="loss is inf in epoch 2 of 4, batch 2 of 3") as caught:
         run(shapes, "grid", tmp_path / "run", validate=validate)
     assert caught.value.kept == tmp_path / "run" / "best.ckpt"

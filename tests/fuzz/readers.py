@@ -419,12 +419,11 @@ class Picture(Reader):
 
     def read(self, folder: Path) -> None:
         path, size = folder / "a.jpg", None
-        try:
+        # libjpeg takes what Pillow refuses: where the header is refused, the picture is read too.
+        with suppress(FrostboxError):
             width, height, orientation = image_size(path)
             size = turned_size((width, height), orientation)
             read_thumbnail(path, 8)
-        except FrostboxError:
-            pass
         image = read_image(path)
         assert image.dtype == torch.uint8
         assert image.shape[0] == 3

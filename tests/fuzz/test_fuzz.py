@@ -3,6 +3,7 @@ found something, for good."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from collections.abc import Iterator
@@ -94,8 +95,8 @@ def test_a_hang_and_growth_are_noticed(tmp_path: Path, monkeypatch: pytest.Monke
 
     class Slow(Index):
         def read(self, folder: Path) -> None:
-            while True:
-                pass
+            for _ in itertools.repeat(None):
+                folder.exists()
 
     class Growing(Voc):
         def read(self, folder: Path) -> None:

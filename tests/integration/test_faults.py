@@ -19,6 +19,7 @@ from frostbox.features import extract as extract_module
 from frostbox.features.cache import FeatureCache
 from frostbox.features.index import INDEX_FILE, CacheIndex
 from frostbox.steps import HeadModule
+from tests.damage import spoil_loss
 from tests.shapes import write_shapes
 from tests.tiny import tiny
 
@@ -49,13 +50,10 @@ def disk(tmp_path):
 
 def fill(folder: Path) -> Path:
     """Take all the space of a disk."""
-    with (folder / "filler").open("wb", buffering=0) as file:
-        try:
-            while True:
-                if file.write(bytes(1 << 20)) < 1 << 20:
-                    break
-        except OSError:
-            pass
+    full = pytest.raises(OSError, match="No space left on device")
+    with (folder / "filler").open("wb", buffering=0) as file, full:
+        while True:
+            file.write(bytes(1 << 20))
     return folder / "filler"
 
 
@@ -286,14 +284,8 @@ def test_a_clock_that_is_set_back_changes_nothing(
 def test_a_loss_that_explodes_stops_the_run_and_keeps_the_weights_from_before(
     shapes_voc, frostbox, tmp_path, monkeypatch
 ):
-    original = HeadModule.training_step
-
-    def exploding(self, batch, index):
-        total = original(self, batch, index)
-        return total * float("nan") if self.global_step == 7 else total
-
     run, cache = tmp_path / "run", ("--cache", tmp_path / "cache")
-    monkeypatch.setattr(HeadModule, "training_step", exploding)
+    spoil_loss(monkeypatch, 7, float("nan"))
     result = frostbox("train", shapes_voc, *SMALL, "--epochs", 4, "--out", run, *cache)
     monkeypatch.undo()
     assert result.status == 1

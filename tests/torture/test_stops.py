@@ -41,6 +41,15 @@ def until(what, seconds: float = 3600.0) -> None:
         time.sleep(0.02)
 
 
+def way_on(running: Running, words: str) -> list[str]:
+    """The command that stands behind these words, which is printed after Ctrl-C."""
+    running.wait()
+    assert running.process.returncode == 130, running.said
+    assert "Traceback" not in running.said
+    (line,) = (x for x in running.said.splitlines() if x.startswith("stopped;"))
+    return shlex.split(line.partition(words)[2])
+
+
 def test_ctrl_c_leaves_an_extraction_that_goes_on(known, tmp_path: Path) -> None:
     work = known["extract"]
     running = Running(work.first(tmp_path), tmp_path / "log")
@@ -53,11 +62,7 @@ def test_ctrl_c_leaves_an_extraction_that_goes_on(known, tmp_path: Path) -> None
     assert "another frostbox is writing the feature cache" in " ".join(second.said.split())
     os.kill(running.process.pid, signal.SIGINT)
     os.kill(running.process.pid, signal.SIGCONT)
-    running.wait()
-    assert running.process.returncode == 130, running.said
-    assert "Traceback" not in running.said
-    (line,) = (x for x in running.said.splitlines() if x.startswith("stopped;"))
-    command = shlex.split(line.partition("stopped: ")[2])
+    command = way_on(running, "stopped: ")
     assert command == ["frostbox", *work.first(tmp_path)]
     assert not list((tmp_path / "cache").glob("*.tmp"))
     kept = files(tmp_path / "cache")
@@ -74,11 +79,7 @@ def test_ctrl_c_leaves_a_training_that_goes_on(known, tmp_path: Path) -> None:
     running = Running(work.first(tmp_path), tmp_path / "log")
     until(lambda: (tmp_path / "run" / "thaw" / "last.ckpt").exists())
     os.kill(running.process.pid, signal.SIGINT)
-    running.wait()
-    assert running.process.returncode == 130, running.said
-    assert "Traceback" not in running.said
-    (line,) = (x for x in running.said.splitlines() if x.startswith("stopped;"))
-    command = shlex.split(line.partition("go on with: ")[2])
+    command = way_on(running, "go on with: ")
     assert command == ["frostbox", *work.again(tmp_path)]
     assert not list((tmp_path / "run").rglob("*.tmp"))
     again = Running(command[1:], tmp_path / "log")

@@ -40,8 +40,9 @@ def _frame(file: BinaryIO, path: Path) -> tuple[int, int]:
             if stray > _STRAY:
                 raise DataError(f"{path} has {_STRAY} bytes that are no JPEG; replace the photo.")
             continue
-        while (mark := file.read(1)) == b"\xff":
-            pass
+        mark = b"\xff"
+        while mark == b"\xff":  # any number of them may come before the marker
+            mark = file.read(1)
         code = mark[0] if mark else _END
         if code in _FRAMES:
             head = file.read(7)  # length, precision, height, width

@@ -226,9 +226,10 @@ def _locked(folder: Path, plan: CacheIndex, ranks: Ranks) -> Iterator[CacheIndex
         if ranks.main:
             _prepare_folder(folder)
             held.enter_context(FileLock(folder / _LOCK, timeout=0))
-            for other in folder.glob(f"{_LOCK}.*"):
-                with FileLock(other, timeout=0):
-                    pass
+            for other in folder.glob(f"{_LOCK}.*"):  # Timeout where that rank is still at work
+                lock = FileLock(other, timeout=0)
+                lock.acquire()
+                lock.release()
             index = _resume(folder, plan)
         index = ranks.broadcast(index)
         if not ranks.main:
