@@ -19,7 +19,7 @@ from frostbox.data.formats import load
 from frostbox.data.photos import check_photo_sizes
 from frostbox.distributed import ALONE, Ranks, open_ranks
 from frostbox.errors import CacheError, SettingsError
-from frostbox.features.cache import FeatureCache
+from frostbox.features.cache import VERIFIED_AT_ONCE, FeatureCache
 from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import common_engine, extract
 from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
@@ -63,7 +63,9 @@ def ensure_caches(
     ]
     paths = [cache_path(root, w[0], r) for w, r in zip(wanted, requests, strict=True)]
     # Looked at by rank 0 alone: what another machine has not seen yet, it would take for missing.
-    there = ranks.broadcast([ranks.main and FeatureCache.whole(path) for path in paths])
+    there = ranks.broadcast(
+        [ranks.main and FeatureCache.whole(path, VERIFIED_AT_ONCE) for path in paths]
+    )
     missing = [w for w, complete in zip(wanted, there, strict=True) if not complete]
     engine = None
     if missing:

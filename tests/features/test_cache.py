@@ -306,6 +306,20 @@ def test_shards_that_are_not_used_are_let_go(cache, monkeypatch):
         assert len(os.listdir("/proc/self/fd")) <= before + 2
 
 
+def test_a_large_cache_is_verified_as_it_is_read(cache, monkeypatch):
+    monkeypatch.setattr("frostbox.features.cache.VERIFIED_AT_ONCE", 0)
+    path = cache.path / "shard-00001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 255
+    path.write_bytes(data)
+    assert not FeatureCache.whole(cache.path)
+    assert FeatureCache.whole(cache.path, 0)
+    opened = FeatureCache.open(cache.path)
+    opened.read([(0, 0), (3, 1)])
+    with pytest.raises(CacheError, match=r"shard-00001.safetensors is damaged: its sha256"):
+        opened.read([(4, 0)])
+
+
 def test_a_shard_with_other_tensors(cache):
     path = cache.path / "shard-00000.safetensors"
     save_file({"stride16": torch.zeros(4, 2, 112, 4, 6)}, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 
+VERIFIED_AT_ONCE = 20_000_000_000
+"""Bytes of a cache that is verified as a whole before a training: some ten seconds of reading."""
 _MOST_MAPPED = 400  # shards at a time, each with an open file: systems allow a thousand
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors refuses a longer one
 
@@ -74,6 +77,7 @@ class FeatureCache:
         # First image index of every shard, and the end of the last.
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in index.shards)])
         self._mapped: OrderedDict[int, MappedShard] = OrderedDict()  # the last used one last
+        self._verified: set[int] = set()
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureCache:
@@ -106,10 +110,17 @@ class FeatureCache:
         return True
 
     @classmethod
-    def whole(cls, path: str | Path) -> bool:
-        """Whether `open` and `verify` would succeed: reads the whole cache, at a GB/s or so."""
+    def whole(cls, path: str | Path, at_most: int = sys.maxsize) -> bool:
+        """Whether `open` and `verify` would succeed: reads the whole cache, at a GB/s or so.
+
+        Args:
+            at_most: bytes of a cache that is read for that; a larger one is only opened, and each
+                of its shards is verified when it is first read.
+        """
         try:
-            cls.open(path).verify()
+            cache = cls.open(path)
+            if cache.nbytes <= at_most:
+                cache.verify()
         except CacheError:
             return False
         return True
@@ -226,8 +237,9 @@ class FeatureCache:
     def verify(self) -> None:
         """Read every shard and compare its sha256. Raises CacheError naming a damaged file."""
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "verify") as pool:
-            for _ in pool.map(lambda shard: verify_shard(self.path, shard), self.index.shards):
-                pass
+            checks = [pool.submit(verify_shard, self.path, shard) for shard in self.index.shards]
+            for check in checks:
+                check.result()
 
     def _columns(self, strides: Sequence[int] | None) -> list[int]:
         if strides is None:
@@ -244,6 +256,9 @@ class FeatureCache:
         """A shard in use; the one that was not used for longest is let go where there are many."""
         if number not in self._mapped:
             shard = self.index.shards[number]
+            if self.nbytes > VERIFIED_AT_ONCE and number not in self._verified:
+                verify_shard(self.path, shard)
+                self._verified.add(number)
             kind = torch.int8 if self.index.request.dtype == INT8 else torch.float16
             self._mapped[number] = MappedShard(
                 self.path / shard.file, shard, len(self.views), kind, self.strides, self.channels,
