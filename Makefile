@@ -17,7 +17,9 @@ demo: $(STAMP)
 
 # One process a core, each computing in one thread: small operations gain nothing from two.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+# A process that dies ends the run, by name: given another one, --dist loadfile waits for ever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
+	--max-worker-restart 0
 
 test: $(STAMP) lint
 	$(PYTEST) -m "not slow"

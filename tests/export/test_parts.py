@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import openvino
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from frostbox.data.transforms import apply_image, geometry
 from frostbox.export import onnx_file
 from frostbox.export.plan import Plan
 from frostbox.export.torch_file import Program, _Axis
+from frostbox.openvino_core import openvino_core
 from frostbox.selection import Selection
 from tests.tiny import tiny
 
@@ -47,8 +47,8 @@ def resizers(request):
     mode, plan = request.param, plan_of(request.param)
     model = onnx_file.first_part(plan)
     by_onnx = session(model)
-    read = openvino.Core().read_model(model.SerializeToString())
-    by_openvino = openvino.Core().compile_model(read, "CPU", EXACT)
+    read = openvino_core().read_model(model.SerializeToString())
+    by_openvino = openvino_core().compile_model(read, "CPU", EXACT)
     program = Program(tiny("grid", mode, SIZE), plan, flip=False)
 
     def in_torch(images):
@@ -95,8 +95,8 @@ def test_a_half_is_rounded_to_even_as_python_does(resizers):
 def test_bfloat16_costs_grey_levels_and_no_places(mode):
     """What OpenVINO computes with by default on some CPUs knows no number of pixels above 256."""
     plan = plan_of(mode)
-    read = openvino.Core().read_model(onnx_file.first_part(plan).SerializeToString())
-    run = openvino.Core().compile_model(read, "CPU")
+    read = openvino_core().read_model(onnx_file.first_part(plan).SerializeToString())
+    run = openvino_core().compile_model(read, "CPU")
     y, x = np.mgrid[:427, :640]
     image = np.stack((x * 255 // 640, y * 255 // 427, (x // 40 + y // 40) % 2 * 200), -1)
     image = image.astype(np.uint8)
@@ -134,8 +134,8 @@ def selectors(request):
     plan = replace(plan, candidates=3 * DENSE, detections=count)
     model = onnx_file.last_part(plan)
     by_onnx = session(model)
-    read = openvino.Core().read_model(model.SerializeToString())
-    by_openvino = openvino.Core().compile_model(read, "CPU", EXACT)
+    read = openvino_core().read_model(model.SerializeToString())
+    by_openvino = openvino_core().compile_model(read, "CPU", EXACT)
     program = Program(detector, plan, flip=False)
     x, y = _Axis("shrink", *SIZE, *SIZE), _Axis("shrink", *SIZE[::-1], *SIZE[::-1])
 

@@ -13,14 +13,14 @@ from typing import Any
 from frostbox.export import onnx_file
 from frostbox.export.onnx_parts import DENSE, FRAME
 from frostbox.export.plan import KEY, OUTPUTS, Plan
+from frostbox.openvino_core import openvino_core
 
 
 def net(between: Any) -> Any:
     """The net in OpenVINO, from ONNX, with batch norms folded into convolutions."""
-    from openvino import Core
     from openvino._offline_transformations import apply_moc_transformations
 
-    model = Core().read_model(between.SerializeToString())
+    model = openvino_core().read_model(between.SerializeToString())
     apply_moc_transformations(model, cf=False)
     return model
 
@@ -32,10 +32,10 @@ def whole(plan: Plan, between: Any, known: str) -> Any:
         between: what `net` returned, or the same quantised; it stays as it is.
         known: see plan.metadata.
     """
-    from openvino import Core, Model
+    from openvino import Model
 
     first, last = (
-        Core().read_model(part(plan).SerializeToString())
+        openvino_core().read_model(part(plan).SerializeToString())
         for part in (onnx_file.first_part, onnx_file.last_part)
     )
     between = between.clone()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from frostbox.detections import Detections
 from frostbox.errors import NotFoundError, SettingsError
 from frostbox.export.plan import INPUT, KEY, OUTPUTS
+from frostbox.openvino_core import openvino_core
 
 Images = NDArray[np.uint8]
 Arrays = list[NDArray[Any]]
@@ -67,9 +68,7 @@ def _onnx(path: Path) -> tuple[Run, str]:
 
 
 def _openvino(path: Path) -> tuple[Run, str]:
-    from openvino import Core
-
-    core = Core()
+    core = openvino_core()
     model = core.read_model(path)
     known: str = model.get_rt_info([KEY]).astype(str)
     # Otherwise bfloat16 on CPUs that have it, which is no mistake and no proof.

@@ -11,6 +11,7 @@ from torch import Tensor
 from frostbox.errors import BackboneError
 from frostbox.features.engine_contract import PRECISION_NAMES, Done, checked, failure_line, parts
 from frostbox.features.pictures import Pictures, openvino_model
+from frostbox.openvino_core import openvino_core
 
 
 class OpenVinoEngine:
@@ -43,7 +44,7 @@ class OpenVinoEngine:
         }
         try:
             model = openvino_model(pictures, size, self.batch_size)
-            compiled = openvino.Core().compile_model(model, "CPU", settings)
+            compiled = openvino_core().compile_model(model, "CPU", settings)
         except (
             Exception
         ) as error:  # its front end and plugins raise bare Exception and RuntimeError
