@@ -62,6 +62,10 @@ class HubError(FrostboxError):
     """The Hugging Face hub cannot be reached, or does not let this be done there."""
 
 
+class RemoteError(FrostboxError):
+    """A remote folder that cannot be reached, or does not let this be done there."""
+
+
 class ExportError(FrostboxError):
     """An exported file that does not find what PyTorch finds."""
 

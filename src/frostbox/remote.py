@@ -1,0 +1,293 @@
+"""Folders on remote paths (s3://, gs://, abfs:// ..., whatever fsspec has a file system for).
+
+Files are fetched whole and kept on this machine, up to a bound: those that were not used for
+longest make room for others. See docs/scale.md for the variables that say where, and how much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from filelock import FileLock
+
+from frostbox.data.home import data_home
+from frostbox.errors import NotFoundError, RemoteError, SettingsError, one_line
+from frostbox.untrusted import is_plain
+
+_DEFAULT = 20_000_000_000
+_SLACK = 8  # of that part of the bound, what was fetched since is counted before room is made
+_TRIES = 4
+_UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+# What file systems call the value that changes with a file's content, the best first.
+_STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "checksum", "LastModified", "last_modified",
+           "mtime", "created")  # fmt: skip
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_numbers = itertools.count()
+
+
+def is_remote(path: object) -> bool:
+    """Whether a path is an address of another file system, such as s3://bucket/folder.
+
+    Not http:// and https://, which have no folders, and not file://.
+    """
+    found = _SCHEME.match(path) if isinstance(path, str) else None
+    return found is not None and found[1].lower() not in ("file", "local", "http", "https")
+
+
+def remote_home() -> Path:
+    """The folder on this machine for what is fetched (FROSTBOX_REMOTE)."""
+    given = os.environ.get("FROSTBOX_REMOTE")
+    return Path(given).expanduser() if given else data_home() / "remote"
+
+
+def kept_bytes() -> int:
+    """How much of it may be kept (FROSTBOX_REMOTE_SIZE, such as 50GB), 20 GB without.
+
+    Raises:
+        SettingsError: the variable says something else than a size.
+    """
+    given = os.environ.get("FROSTBOX_REMOTE_SIZE", "")
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]B)?\s*", given, re.IGNORECASE)
+    if not given:
+        return _DEFAULT
+    if found is None or not float(found[1]):
+        raise SettingsError(f"FROSTBOX_REMOTE_SIZE is {given!r}: give a size such as 20GB")
+    return int(float(found[1]) * _UNITS[(found[2] or "").upper()])
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a remote folder.
+
+    Attributes:
+        nbytes: its size. stamp: a text that is another one when its content is.
+    """
+
+    nbytes: int
+    stamp: str
+
+
+class RemoteFolder:
+    """A folder of another file system, whose files are fetched when they are needed.
+
+    Cheap to send to another process. Names are relative to the folder, with slashes.
+
+    Attributes:
+        url: its address.
+
+    Args:
+        url: such as s3://bucket/folder.
+
+    Raises:
+        SettingsError: no file system of that kind, or its package is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._base = _file_system(self.url)
+        self._locks: dict[str, threading.Lock] = {}
+        self._own = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[RemoteFolder], tuple[str]]:
+        return RemoteFolder, (self.url,)
+
+    @property
+    def name(self) -> str:
+        """The last part of its address."""
+        return PurePosixPath(self._base).name or self.url
+
+    def files(self) -> dict[str, RemoteFile]:
+        """What lies in it and below, as the other side lists it now; empty where nothing does.
+
+        Raises:
+            RemoteError: it cannot be listed, or a name would lead out of a folder.
+        """
+        with self._said(self.url):
+            self._fs.invalidate_cache()
+            try:
+                found: Mapping[str, Any] = self._fs.find(self._base, detail=True)
+            except FileNotFoundError:
+                return {}
+        files = {}
+        for path, info in found.items():
+            name = path.removeprefix(self._base).lstrip("/")
+            parts = name.split("/")
+            if not name or info.get("type") == "directory" or name.endswith("/"):
+                continue
+            if not all(part not in ("", ".", "..") and is_plain(part) for part in parts):
+                raise RemoteError(f"{self.url} holds {path!r}, which is no name for a file here")
+            files[name] = RemoteFile(int(info.get("size") or 0), _stamp(info))
+        return files
+
+    @contextmanager
+    def held(self, name: str, file: RemoteFile) -> Iterator[Path]:
+        """A copy on this machine that stays for so long; it may be gone afterwards.
+
+        Args:
+            file: what `files` says of it.
+
+        Raises:
+            NotFoundError: it is gone from there. RemoteError: it cannot be fetched.
+        """
+        place = self._place(name, file)
+        # A second name: whoever makes room, in whatever process, leaves that one alone.
+        own = remote_home() / "held" / f"{os.getpid()}-{next(_numbers)}{place.suffix}"
+        own.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            self.fetch(name, file)
+            with contextlib.suppress(FileNotFoundError):  # taken away in between: once more
+                try:
+                    os.link(place, own)
+                except PermissionError:  # a file system without links
+                    shutil.copyfile(place, own)
+                break
+        try:
+            yield own
+        finally:
+            own.unlink(missing_ok=True)
+
+    def fetch(self, name: str, file: RemoteFile) -> None:
+        """Have it on this machine, unless it is there already. Errors are those of `held`."""
+        place = self._place(name, file)
+        with self._own:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            try:
+                os.utime(place)
+                return
+            except FileNotFoundError:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            partial = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+            try:
+                self._get(name, partial)
+                got = partial.stat().st_size
+                if got != file.nbytes:
+                    raise RemoteError(
+                        f"{self.url}/{name} has {got:,} bytes, not {file.nbytes:,} as it was "
+                        "listed: it was changed meanwhile; run the command again"
+                    )
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
+        with self._own:
+            self._locks.pop(name, None)
+        _make_room(file.nbytes)
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file, as it is now. Errors are those of `held`."""
+        with self._said(f"{self.url}/{name}"):
+            self._fs.invalidate_cache()
+            content: bytes = self._fs.cat_file(f"{self._base}/{name}")
+        return content
+
+    def put(self, source: Path, name: str) -> None:
+        """Send a file there; it is there under its name when it is whole. Raises RemoteError."""
+        with self._said(f"{self.url}/{name}", "written"):
+            self._fs.makedirs(str(PurePosixPath(self._base, name).parent), exist_ok=True)
+            self._fs.put_file(os.fspath(source), f"{self._base}/{name}")
+
+    def remove(self, name: str) -> None:
+        """Take a file away there; nothing where it is not. Raises RemoteError."""
+        with self._said(f"{self.url}/{name}", "removed"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._base}/{name}")
+
+    def _place(self, name: str, file: RemoteFile) -> Path:
+        """Where a copy of this content lies."""
+        text = f"{self.url}\0{name}\0{file.nbytes}\0{file.stamp}"
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return remote_home() / "kept" / key[:2] / f"{key[2:]}{PurePosixPath(name).suffix}"
+
+    def _get(self, name: str, target: Path) -> None:
+        with self._said(f"{self.url}/{name}"):
+            for left in range(_TRIES)[::-1]:
+                try:
+                    return self._fs.get_file(f"{self._base}/{name}", os.fspath(target))
+                except FileNotFoundError:
+                    raise
+                except Exception:  # connections end in errors of any class
+                    if not left:
+                        raise
+                    time.sleep(0.2 * 2 ** (_TRIES - left))
+
+    @contextmanager
+    def _said(self, what: str, done: str = "read") -> Iterator[None]:
+        """Errors of all the libraries behind fsspec as one sentence."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{what} does not exist") from error
+        except Exception as error:
+            said = one_line(error) or type(error).__name__
+            raise RemoteError(f"{what} cannot be {done}: {said[:300]}") from error
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        fs, base = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        known = "pip install 'frostbox[s3]'" if url.startswith("s3:") else "install its package"
+        raise SettingsError(f"{url}: {one_line(error)}; {known}") from error
+    return fs, base.rstrip("/")
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    return next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
+
+
+class _Room:
+    """What this process has fetched since it last looked at all that is kept."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.fetched: int | None = None  # None: it has not looked
+
+
+_room = _Room()
+
+
+def _make_room(nbytes: int) -> None:
+    """Count what was fetched, and remove what was not used for longest where it is too much."""
+    bound = kept_bytes()
+    with _room.lock:
+        if _room.fetched is not None:
+            _room.fetched += nbytes
+            if _room.fetched < bound // _SLACK:
+                return
+        _room.fetched = 0
+        home = remote_home()
+        with FileLock(home / ".room"):
+            _drop_names_of_the_dead(home / "held")
+            found = []
+            for path in (home / "kept").glob("*/*"):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = path.stat()
+                    if path.suffix != ".tmp" or time.time() - stat.st_mtime > 86_400:
+                        found.append((stat.st_mtime, stat.st_size, path))
+            total = sum(size for _, size, _ in found)
+            for _, size, path in sorted(found):
+                if total <= bound - bound // _SLACK:
+                    break
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def _drop_names_of_the_dead(folder: Path) -> None:
+    """Names by which processes that were killed held files."""
+    for path in folder.glob("*-*"):
+        pid = path.name.partition("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            path.unlink(missing_ok=True)
