@@ -16,8 +16,8 @@ from tests.s3 import bucket, s3_server  # noqa: F401
 
 @pytest.mark.parametrize(
     ("path", "remote"),
-    [("s3://b/c", True), ("gs://b", True), ("memory://x", True), ("/s3/b", False), ("voc2007", False),
-     ("C:/photos", False), ("https://x.org/a.zip", False), ("file:///a", False),
+    [("s3://b/c", True), ("gs://b", True), ("memory://x", True), ("/s3/b", False),
+     ("voc2007", False), ("C:/photos", False), ("https://x.org/a.zip", False), ("file:///a", False),
      (Path("s3:/b"), False)],
 )  # fmt: skip
 def test_what_is_remote(path, remote):
@@ -35,7 +35,7 @@ def folder(bucket, tmp_path):  # noqa: F811
 
 
 def kept() -> list[Path]:
-    return [path for path in (remote_home() / "kept").glob("*/*")]
+    return list((remote_home() / "kept").glob("*/*"))
 
 
 def test_files_are_listed_fetched_once_and_held(folder):
@@ -64,7 +64,7 @@ def test_no_more_is_kept_than_was_said_and_what_is_held_stays(folder, monkeypatc
     files = folder.files()
     first = "a/0.jpg"
     with folder.held(first, files[first]) as path:
-        for age, name in enumerate(sorted(files)):
+        for name in sorted(files):
             folder.fetch(name, files[name])
             assert sum(p.stat().st_size for p in kept()) <= 4000
             for p in kept():  # clocks are coarse: what was fetched before is older
