@@ -213,7 +213,8 @@ class RemoteFolder:
         with self._said(f"{self.url}/{name}"):
             for left in range(_TRIES)[::-1]:
                 try:
-                    return self._fs.get_file(f"{self._base}/{name}", os.fspath(target))
+                    self._fs.get_file(f"{self._base}/{name}", os.fspath(target))
+                    return
                 except FileNotFoundError:
                     raise
                 except Exception:  # connections end in errors of any class
