@@ -173,7 +173,7 @@ def convert(
 @app.command()
 def extract(
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the cache.")],
+    out: Annotated[str, typer.Option(help="Folder of the cache.")],
     backbone: Backbone = "efficientnet_lite0",
     size: Size = "224",
     split: Split = "train",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ app = typer.Typer(help="Show and remove cached features.", no_args_is_help=True)
 
 @app.command("list")
 def cache_list(
-    cache: Annotated[Path | None, typer.Option(help="Folder of caches.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder of caches.")] = None,
     json_file: Json = None,
 ) -> None:
     """Show the caches that training made, with their sizes."""
@@ -23,7 +22,7 @@ def cache_list(
 
     found = list_caches(cache_root(cache))
     if json_file != "-":
-        reporting.print_caches(cache_root(cache), found)
+        reporting.print_caches(cache or cache_root(), found)
     write_json(found, json_file)
 
 
@@ -32,7 +31,7 @@ def cache_prune(
     names: Annotated[
         list[str] | None, typer.Argument(help="Caches by name as `list` shows them; all without.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of caches.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder of caches.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove caches. Features can be extracted again at any time."""
@@ -41,7 +40,7 @@ def cache_prune(
 
     chosen = list_caches(cache_root(cache), names or None)
     if not chosen:
-        say(f"no caches in {cache_root(cache)}")
+        say(f"no caches in {cache or cache_root()}")
         return
     total = size_text(sum(c["bytes"] for c in chosen))
     if not yes:

@@ -87,7 +87,7 @@ def train(
         int | None, typer.Option(help="Stop after so many epochs without gain; 0 never.")
     ] = None,
     views: Annotated[int | None, typer.Option(help=VIEWS_HELP)] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for cached features.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder for cached features.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="auto, random:SEED, or a local file.", show_default="auto")
     ] = None,

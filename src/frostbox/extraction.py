@@ -23,6 +23,7 @@ from frostbox.features.cache import VERIFIED_AT_ONCE, FeatureCache
 from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import common_engine, extract
 from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
+from frostbox.features.remote_cache import shown, stand_in
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
@@ -82,7 +83,7 @@ def ensure_caches(
         if engine is None or (data, views) not in missing:
             found = FeatureCache.open(path)
             by = "; ".join(sorted({shard.engine for shard in found.index.shards}))
-            console.print(f"features of '{data.split}' reused from {path} (made by {by})")
+            console.print(f"features of '{data.split}' reused from {shown(path)} (made by {by})")
             caches.append(found)
             continue
         options = {
@@ -91,7 +92,7 @@ def ensure_caches(
             "strict": settings.strict, "ranks": ranks,
         }  # fmt: skip
         caches.append(_extract(data, backbone, path, engine, progress, **options))
-        console.print(f"features of '{data.split}' in {path}")
+        console.print(f"features of '{data.split}' in {shown(path)}")
     return caches
 
 
@@ -126,7 +127,8 @@ def extract_features(
     """
     console = console or Console(stderr=True, markup=False, emoji=False)
     TrainSettings(size=size, resize=resize, views=views)  # says what is wrong before any work
-    if Path(out).is_file():
+    out = stand_in(out)
+    if out.is_file():
         raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
     place = resolve_device(device)
     with open_ranks(devices, nodes, place) as ranks:
@@ -148,13 +150,13 @@ def extract_features(
                 _say_done(cache, console)
                 return cache
         if engine == "auto":
-            engine = _kind_before([Path(out)], place)
+            engine = _kind_before([out], place)
         running = common_engine(engine, network, size, place, ranks, precision=precision)
         _say_estimate(
             [(dataset, views)], network, running, (size, resize, features), console, ranks, place
         )
         cache = _extract(
-            dataset, network, Path(out), running, Progress(console), strict=strict, ranks=ranks,
+            dataset, network, out, running, Progress(console), strict=strict, ranks=ranks,
             **options,
         )  # fmt: skip
         _say_done(cache, console)
@@ -164,7 +166,8 @@ def extract_features(
 def _say_done(cache: FeatureCache, console: Console) -> None:
     skipped = f"; {len(cache.skipped)} broken photos skipped" if cache.skipped else ""
     console.print(
-        f"{len(cache)} images x {len(cache.views)} views in {cache.path}{skipped}", soft_wrap=True
+        f"{len(cache)} images x {len(cache.views)} views in {shown(cache.path)}{skipped}",
+        soft_wrap=True,
     )
 
 

@@ -39,6 +39,7 @@ class _Ahead(DataLoader[Batch]):
     """Reads the next batch in a thread while this one is learned from: disks are slow to answer."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.dataset.follow(row for batch in self.batch_sampler for row in batch)  # type: ignore
         source = super().__iter__()
         with helping_threads(1, "read") as pool:
             coming = pool.submit(next, source, None)

@@ -198,6 +198,21 @@ class RemoteFolder:
             self._fs.makedirs(str(PurePosixPath(self._base, name).parent), exist_ok=True)
             self._fs.put_file(os.fspath(source), f"{self._base}/{name}")
 
+    def hand_over(self, source: Path, name: str) -> None:
+        """`put`, and keep the file here as one that was fetched; it is gone from its place.
+
+        Raises RemoteError.
+        """
+        self.put(source, name)
+        with self._said(f"{self.url}/{name}", "written"):
+            self._fs.invalidate_cache()
+            info = self._fs.info(f"{self._base}/{name}")
+        file = RemoteFile(int(info["size"]), _stamp(info))
+        place = self._place(name, file)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(place)
+        _make_room(file.nbytes)
+
     def remove(self, name: str) -> None:
         """Take a file away there; nothing where it is not. Raises RemoteError."""
         with self._said(f"{self.url}/{name}", "removed"), contextlib.suppress(FileNotFoundError):

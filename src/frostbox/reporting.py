@@ -350,7 +350,7 @@ def print_exported(result: Result) -> None:
         console.print(f"{result.figures['file']['images']} images")
 
 
-def print_caches(root: Path, caches: Sequence[Mapping[str, Any]]) -> None:
+def print_caches(root: str | Path, caches: Sequence[Mapping[str, Any]]) -> None:
     """Name, content and size of each cache, and the total."""
     console = stdout()
     if not caches:

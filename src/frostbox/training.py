@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,9 @@ class Samples(Dataset[Batch]):
     window: int = 0
     decodes: bool = False
 
+    def follow(self, rows: Iterable[Row]) -> None:
+        """Told before an epoch which rows will be read, in order."""
+
     @abstractmethod
     def __len__(self) -> int:
         """Images."""
@@ -166,6 +169,9 @@ class CachedViews(Samples):
         memory = physical_bytes()
         if memory and cache.nbytes > _MOST_OF_MEMORY * memory:
             self.window = int(memory / 4 / (cache.nbytes / len(cache.ids)))
+        if cache.remote is not None and (room := cache.remote.window(cache.nbytes)):
+            fits = max(self.block, int(room / (cache.nbytes / len(cache.ids))))
+            self.window = min(self.window or fits, fits)
         images = {image.image_id: image for image in dataset.images}
         ids = [image.image_id for image in dataset.photos]
 
@@ -184,6 +190,11 @@ class CachedViews(Samples):
 
     def __len__(self) -> int:
         return len(self.cache.ids)
+
+    def follow(self, rows: Iterable[Row]) -> None:
+        """See Samples."""
+        if self.cache.remote is not None:
+            self.cache.follow(image for image, _ in rows)
 
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
         """The batch of these rows: float16 maps, and the encoded targets."""

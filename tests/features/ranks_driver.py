@@ -9,6 +9,7 @@ the file "reached" that it has come to a photo, and waits there to be killed.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import timedelta
@@ -55,7 +56,8 @@ def run(job: dict[str, Any], ranks: Ranks) -> None:
         photos_of(job), backbone(), job["out"], **options, workers=1, ranks=ranks,
         progress=lambda *step: seen.append(step),
     )  # fmt: skip
-    print(json.dumps({"rank": ranks.rank, "images": len(cache), "progress": seen}), flush=True)
+    said = {"rank": ranks.rank, "images": len(cache), "progress": seen}
+    os.write(1, f"{json.dumps(said)}\n".encode())  # in one piece: others write there, too
 
 
 def main() -> None:

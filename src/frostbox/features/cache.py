@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ from frostbox.features.index import (
 )
 from frostbox.features.mapped import MappedShard, damaged
 from frostbox.features.records import read_records
+from frostbox.features.remote_cache import RemoteShards, remote_of, shown, stand_in
+from frostbox.remote import kept_bytes
 from frostbox.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class FeatureCache:
     `len()` is the number of images. A sample is a pair (image index, view index).
 
     Attributes:
-        path: its folder.
+        path: its folder; of one on a remote path what stands for it here.
+        remote: its shards, where that is so.
         index: what the index file says.
         ids: image ids, in the order of the data set, without the skipped ones.
         original_sizes: (width, height) of each image as decoded, in pixels.
@@ -78,6 +81,12 @@ class FeatureCache:
         self._starts = np.cumsum([0, *(len(shard.ids) for shard in index.shards)])
         self._mapped: OrderedDict[int, MappedShard] = OrderedDict()  # the last used one last
         self._verified: set[int] = set()
+        remote = remote_of(path)
+        self.remote = RemoteShards(remote) if remote is not None else None
+        self._most = _MOST_MAPPED
+        if remote is not None and index.shards:  # those that are in use take disk as well
+            largest = max(shard.nbytes for shard in index.shards)
+            self._most = max(2, min(_MOST_MAPPED, kept_bytes() // 2 // largest))
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureCache:
@@ -87,18 +96,22 @@ class FeatureCache:
             CacheError: no cache, an interrupted one, of a newer version, or with a shard that is
                 missing or has another size than the index says.
         """
-        folder = Path(path)
+        folder = stand_in(path)
         index = CacheIndex.read(folder)
         if not index.complete:
             whole = {shard.file: shard for shard in (*read_records(folder), *index.shards)}
             done = sum(len(shard.ids) + len(shard.skipped) for shard in whole.values())
             raise CacheError(
-                f"the feature cache {folder} is incomplete: {done} of {index.images} images; run "
-                "the same extract command again, it goes on where it stopped"
+                f"the feature cache {shown(folder)} is incomplete: {done} of {index.images} "
+                "images; run the same extract command again, it goes on where it stopped"
             )
+        cache = cls(folder, index)
         for shard in index.shards:
-            check_shard(folder, shard)
-        return cls(folder, index)
+            if cache.remote is None:
+                check_shard(folder, shard)
+            else:
+                cache.remote.check(shard)
+        return cache
 
     @classmethod
     def complete(cls, path: str | Path) -> bool:
@@ -161,8 +174,8 @@ class FeatureCache:
         reason = request.mismatch(self.index.request)
         if reason:
             raise CacheError(
-                f"the feature cache {self.path} does not match: its {reason}; extract into another "
-                "folder or delete this one"
+                f"the feature cache {shown(self.path)} does not match: its {reason}; extract into "
+                "another folder or delete this one"
             )
 
     def geometry(self, image_index: int, view_index: int = 0) -> Geometry:
@@ -235,7 +248,12 @@ class FeatureCache:
         return out
 
     def verify(self) -> None:
-        """Read every shard and compare its sha256. Raises CacheError naming a damaged file."""
+        """Read every shard and compare its sha256. Raises CacheError naming a damaged file.
+
+        Of a cache on a remote path nothing is read: each shard is compared when it comes.
+        """
+        if self.remote is not None:
+            return
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "verify") as pool:
             checks = [pool.submit(verify_shard, self.path, shard) for shard in self.index.shards]
             for check in checks:
@@ -256,18 +274,35 @@ class FeatureCache:
         """A shard in use; the one that was not used for longest is let go where there are many."""
         if number not in self._mapped:
             shard = self.index.shards[number]
-            if self.nbytes > VERIFIED_AT_ONCE and number not in self._verified:
-                verify_shard(self.path, shard)
-                self._verified.add(number)
-            kind = torch.int8 if self.index.request.dtype == INT8 else torch.float16
-            self._mapped[number] = MappedShard(
-                self.path / shard.file, shard, len(self.views), kind, self.strides, self.channels,
-                self.map_sizes,
-            )  # fmt: skip
-            if len(self._mapped) > _MOST_MAPPED:
+            if len(self._mapped) >= self._most:
                 self._mapped.popitem(last=False)
+            if self.remote is not None:
+                with self.remote.held(shard) as path:  # mapped, it needs no name
+                    self._mapped[number] = self._map(path, shard)
+            else:
+                if self.nbytes > VERIFIED_AT_ONCE and number not in self._verified:
+                    verify_shard(self.path, shard)
+                    self._verified.add(number)
+                self._mapped[number] = self._map(self.path / shard.file, shard)
         self._mapped.move_to_end(number)
         return self._mapped[number]
+
+    def _map(self, path: Path, shard: Shard) -> MappedShard:
+        kind = torch.int8 if self.index.request.dtype == INT8 else torch.float16
+        views, maps = len(self.views), (self.strides, self.channels, self.map_sizes)
+        return MappedShard(path, shard, views, kind, *maps)
+
+    def follow(self, images: Iterable[int]) -> None:
+        """Have the shards of a cache on a remote path fetched before these images are read.
+
+        Args:
+            images: image indices in the order in which they will be read; of others the shards are
+                fetched when they are.
+        """
+        if self.remote is not None:
+            numbers = np.searchsorted(self._starts, np.asarray(list(images)), side="right") - 1
+            order = dict.fromkeys(numbers.tolist())
+            self.remote.follow([self.index.shards[number] for number in order])
 
 
 def check_shard(folder: Path, shard: Shard) -> None:

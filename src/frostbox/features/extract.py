@@ -37,6 +37,14 @@ from frostbox.features.index import (
     Shard,
 )
 from frostbox.features.records import read_records, remove_records, write_record
+from frostbox.features.remote_cache import (
+    RemoteShards,
+    hand_over,
+    names,
+    remote_of,
+    shown,
+    stand_in,
+)
 from frostbox.features.shards import ShardWriter
 
 _LOG = logging.getLogger("frostbox")
@@ -99,7 +107,7 @@ def extract(
         raise DataError(
             f"{dataset.root} has no photo for split {dataset.split!r}; features need photos"
         )
-    folder = Path(out)
+    folder = stand_in(out)
     request = CacheRequest.of(
         dataset, backbone, size=size, mode=mode, views=views, dtype=dtype, precision=precision
     )
@@ -194,6 +202,7 @@ class _Kept:
 
     def add(self, shard: Shard) -> None:
         """Keep a shard's entry."""
+        hand_over(self._folder, shard.file)
         self._made.append(shard)
         if self._ranks.size == 1:
             self._write(self._made)
@@ -289,12 +298,12 @@ def _plan(
 def _prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in folder.iterdir()}
+        found = names(folder)
     except OSError as error:
         raise CacheError(
             f"{folder} cannot be made a feature cache ({error.strerror}); choose another folder"
         ) from error
-    found = {name for name in names if not name.startswith(_LOCK)}
+    found = {name for name in found if not name.startswith(_LOCK)}
     ours = {INDEX_FILE, f"{INDEX_FILE}.tmp"}  # the latter alone: killed in the first moment
     foreign = {name for name in found if not _SHARD.fullmatch(name)}
     if foreign and not ours & found:
@@ -317,35 +326,44 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
             )
     whole = []
     recorded = {shard.file: shard for shard in (*read_records(folder), *index.shards)}
+    remote = remote_of(folder)
+    elsewhere = RemoteShards(remote) if remote is not None else None
     for shard in recorded.values():
         try:
-            verify_shard(folder, shard)
+            if elsewhere is None:
+                verify_shard(folder, shard)
+            else:  # under its name it is whole
+                elsewhere.check(shard)
             whole.append(shard)
         except CacheError as error:
             _LOG.warning("%s (extracted again)", error)
     index = index.with_shards(whole)
     index.write(folder)
     remove_records(folder)
-    for leftover in folder.glob("*.tmp"):
+    leftovers = "*.tmp" if elsewhere is None else "shard-*"  # here what was not handed over
+    for leftover in folder.glob(leftovers):
         leftover.unlink()
     return index
 
 
 def _found(folder: Path) -> CacheIndex | None:
     """The index that lies in the folder; None, with a warning, where it is gone or damaged."""
-    lost = f"{INDEX_FILE} of {folder} is gone"
-    if (folder / INDEX_FILE).exists():
+    lost = f"{INDEX_FILE} of {shown(folder)} is gone"
+    there = names(folder)
+    if INDEX_FILE in there:
         try:
             return CacheIndex.read(folder)
         except DamagedIndexError as error:
             lost = str(error).partition(";")[0]
-    elif not any(_SHARD.fullmatch(path.name) for path in folder.iterdir()):
+    elif not any(map(_SHARD.fullmatch, there)):
         return None
     _LOG.warning("%s: nothing says what its shards hold, and they are extracted again", lost)
     return None
 
 
 def _check_space(folder: Path, needed: int) -> None:
+    if remote_of(folder) is not None:
+        return  # no more than the kept part lies here
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CacheError(

@@ -20,6 +20,7 @@ from frostbox.data.annotations import LARGEST_SIDE, DetectionSet
 from frostbox.data.views import MAX_VIEWS, View, first_views, view_from_json
 from frostbox.errors import CacheError, SettingsError, one_line
 from frostbox.features.fingerprint import fingerprint
+from frostbox.features.remote_cache import content, hand_over
 from frostbox.files import write_whole
 from frostbox.untrusted import once, parse_json, shown
 
@@ -265,11 +266,12 @@ class CacheIndex:
         return replace(self, shards=ordered, complete=len(ordered) == self.shard_count)
 
     def write(self, folder: Path) -> None:
-        """Replace the folder's index in one step. Raises OSError."""
+        """Replace the folder's index in one step. Raises OSError, RemoteError."""
         data = asdict(self)
         data = {"format_version": data.pop("format_version"), **data.pop("request"), **data}
         data["sha256"] = _digest(data)
         write_whole(folder / INDEX_FILE, json.dumps(data, ensure_ascii=False))
+        hand_over(folder, INDEX_FILE)
 
     @classmethod
     def read(cls, folder: Path) -> CacheIndex:
@@ -283,7 +285,7 @@ class CacheIndex:
         """
         path = folder / INDEX_FILE
         try:
-            data = parse_json(path.read_bytes(), once)
+            data = parse_json(content(folder, INDEX_FILE), once)
         except OSError as error:
             raise CacheError(
                 f"{folder} is no feature cache: {INDEX_FILE} cannot be read ({error.strerror}); "

@@ -6,40 +6,44 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 from frostbox.features.index import Shard
+from frostbox.features.remote_cache import content, hand_over, names, remove
 from frostbox.files import write_whole
 from frostbox.untrusted import once, parse_json
 
 _LOG = logging.getLogger("frostbox")
-_PATTERN = "shard-*.safetensors.json"
+_RECORD = re.compile(r"shard-\d+\.safetensors\.json")
 
 
 def write_record(folder: Path, shard: Shard) -> None:
-    """Put a shard's entry beside it, in one step. Raises OSError."""
-    write_whole(folder / f"{shard.file}.json", json.dumps(asdict(shard), ensure_ascii=False))
+    """Put a shard's entry beside it, in one step. Raises OSError, RemoteError."""
+    name = f"{shard.file}.json"
+    write_whole(folder / name, json.dumps(asdict(shard), ensure_ascii=False))
+    hand_over(folder, name)
 
 
 def read_records(folder: Path) -> list[Shard]:
     """The entries that lie in a folder; one that cannot be read is said, and its shard not there.
 
-    Raises OSError.
+    Raises OSError, RemoteError.
     """
     found = []
-    for path in sorted(folder.glob(_PATTERN)):
+    for name in sorted(filter(_RECORD.fullmatch, names(folder))):
         try:
-            shard = Shard.from_json(parse_json(path.read_bytes(), once))
-            if shard.file != path.name.removesuffix(".json"):
+            shard = Shard.from_json(parse_json(content(folder, name), once))
+            if shard.file != name.removesuffix(".json"):
                 raise ValueError("it is of another file")
             found.append(shard)
         except (KeyError, TypeError, ValueError) as error:
-            _LOG.warning("%s is damaged (%s): its shard is extracted again", path, error)
+            _LOG.warning("%s/%s is damaged (%s): its shard is extracted again", folder, name, error)
     return found
 
 
 def remove_records(folder: Path) -> None:
     """Take away the entries, which the index holds now. Raises OSError."""
-    for path in folder.glob(_PATTERN):
-        path.unlink(missing_ok=True)
+    for name in filter(_RECORD.fullmatch, names(folder)):
+        remove(folder, name)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostbox.errors import NotFoundError
 from frostbox.features.index import FLOAT16, INDEX_FILE, CacheIndex, CacheRequest
+from frostbox.features.remote_cache import remote_of, shown, stand_in
 
 if TYPE_CHECKING:
     from frostbox.data.annotations import DetectionSet
 
 
 def cache_root(cache: str | Path | None = None) -> Path:
-    """The given folder, or the one for caches of this user (platformdirs)."""
+    """The given folder, what stands for a remote one here, or that of this user (platformdirs)."""
     if cache is not None:
-        return Path(cache)
+        return stand_in(cache)
     from platformdirs import user_cache_path
 
     return user_cache_path("frostbox", appauthor=False) / "features"
@@ -40,14 +42,13 @@ def list_caches(root: Path, names: Sequence[str] | None = None) -> list[dict[str
         NotFoundError: one of `names` is not there.
     """
     found = []
-    for index in sorted(root.glob(f"*/*/{INDEX_FILE}")):
-        folder = index.parent
+    for folder, nbytes in _folders(root).items():
         info = CacheIndex.read(folder)
         found.append(
             {
                 "name": folder.relative_to(root).as_posix(),
-                "path": str(folder),
-                "bytes": sum(f.stat().st_size for f in folder.iterdir()),
+                "path": shown(folder),
+                "bytes": nbytes,
                 "backbone": info.request.backbone,
                 "size": info.request.size,
                 "strides": info.request.strides,
@@ -66,10 +67,28 @@ def list_caches(root: Path, names: Sequence[str] | None = None) -> list[dict[str
     return [entry for entry in found if entry["name"] in names]
 
 
+def _folders(root: Path) -> dict[Path, int]:
+    """The folders below it that have an index, and the bytes in each."""
+    remote = remote_of(root)
+    if remote is None:
+        found = sorted(index.parent for index in root.glob(f"*/*/{INDEX_FILE}"))
+        return {folder: sum(f.stat().st_size for f in folder.iterdir()) for folder in found}
+    totals: Counter[str] = Counter()
+    files = remote.files()
+    for name, file in files.items():
+        totals[name.rpartition("/")[0]] += file.nbytes
+    deep = (folder for folder in sorted(totals) if folder.count("/") == 1)
+    return {root / f: totals[f] for f in deep if f"{f}/{INDEX_FILE}" in files}
+
+
 def prune_caches(root: Path, caches: Sequence[dict[str, Any]]) -> None:
     """Remove these caches, as `list_caches` returned them, and folders that become empty."""
     for entry in caches:
         folder = root / entry["name"]
-        shutil.rmtree(folder)
-        if not any(folder.parent.iterdir()):
+        remote = remote_of(folder)
+        if remote is not None:
+            for name in sorted(remote.files()):
+                remote.remove(name)
+        shutil.rmtree(folder, ignore_errors=remote is not None)  # it may never have been here
+        if folder.parent.is_dir() and not any(folder.parent.iterdir()):
             folder.parent.rmdir()
