@@ -27,6 +27,7 @@ from frostbox.errors import CacheError, DataError, NotFoundError
 from frostbox.features.engine_contract import Engine
 from frostbox.features.index import INT8, CacheIndex, Shard, shard_file
 from frostbox.features.mapped import scale_name, tensor_name
+from frostbox.files import write_whole
 from frostbox.threads import helping_threads, one_thread
 
 _LOG = logging.getLogger("frostbox")
@@ -173,12 +174,11 @@ class ShardWriter:
             if self._index.request.dtype == INT8:
                 stored, tensors[scale_name(stride)] = quantised(stored)
             tensors[tensor_name(stride)] = stored.reshape(count, views, *maps.shape[1:])
-        # Bytes first, then an ordinary write: its OSError says when the disk is full.
+        # Bytes first, then an ordinary write: its OSError says when the disk is full. On the disk,
+        # not only in its queue: the index will name it, and memory is there for other pages.
         data = save(tensors)
         file = shard_file(filling.number)
-        partial = self._folder / f"{file}.tmp"
-        partial.write_bytes(data)
-        partial.replace(self._folder / file)
+        write_whole(self._folder / file, data)
         self._keep(
             Shard(
                 file=file,
