@@ -7,6 +7,7 @@ longest make room for others. See docs/scale.md for the variables that say where
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -50,6 +51,23 @@ def remote_home() -> Path:
     """The folder on this machine for what is fetched (FROSTBOX_REMOTE)."""
     given = os.environ.get("FROSTBOX_REMOTE")
     return Path(given).expanduser() if given else data_home() / "remote"
+
+
+def sets_home() -> Path:
+    """The folder in it for what stands here for remote data sets; see data/remote_sets.py."""
+    return Path(_sets(os.fspath(remote_home())))
+
+
+def is_stand_in(path: str | Path) -> bool:
+    """Whether a path lies there, so that a photo has to be fetched before it is read. Quick."""
+    text = os.fspath(path)
+    inside = f"{os.sep}sets{os.sep}" in text
+    return inside and text.startswith(_sets(os.fspath(remote_home())))
+
+
+@functools.lru_cache
+def _sets(home: str) -> str:
+    return os.path.join(os.path.realpath(home), "sets", "")
 
 
 def kept_bytes() -> int:
@@ -169,21 +187,25 @@ class RemoteFolder:
                 return
             except FileNotFoundError:
                 place.parent.mkdir(parents=True, exist_ok=True)
-            partial = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-            try:
-                self._get(name, partial)
-                got = partial.stat().st_size
-                if got != file.nbytes:
-                    raise RemoteError(
-                        f"{self.url}/{name} has {got:,} bytes, not {file.nbytes:,} as it was "
-                        "listed: it was changed meanwhile; run the command again"
-                    )
-                partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
+            self.copy(name, file, place)
         with self._own:
             self._locks.pop(name, None)
         _make_room(file.nbytes)
+
+    def copy(self, name: str, file: RemoteFile, target: Path) -> None:
+        """Fetch it into a file of its own, which is whole or not there. Errors as of `held`."""
+        partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        try:
+            self._get(name, partial)
+            got = partial.stat().st_size
+            if got != file.nbytes:
+                raise RemoteError(
+                    f"{self.url}/{name} has {got:,} bytes, not {file.nbytes:,} as it was "
+                    "listed: it was changed meanwhile; run the command again"
+                )
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes:
         """The content of a small file, as it is now. Errors are those of `held`."""
