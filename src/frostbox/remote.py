@@ -23,7 +23,6 @@ from typing import Any
 
 from filelock import FileLock
 
-from frostbox.data.home import data_home
 from frostbox.errors import NotFoundError, RemoteError, SettingsError, one_line
 from frostbox.untrusted import is_plain
 
@@ -49,6 +48,8 @@ def is_remote(path: object) -> bool:
 
 def remote_home() -> Path:
     """The folder on this machine for what is fetched (FROSTBOX_REMOTE)."""
+    from frostbox.data.home import data_home  # whose package reads through this module
+
     given = os.environ.get("FROSTBOX_REMOTE")
     return Path(given).expanduser() if given else data_home() / "remote"
 

@@ -40,9 +40,7 @@ from tests.shapes import write_shapes
 def upload(folder: Path, url: str) -> str:
     """Put a folder into a bucket under its name; the address."""
     there = RemoteFolder(url)
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            there.put(path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+    there._fs.put(f"{folder}/", f"{there._base}/{folder.name}/", recursive=True)
     return f"{url}/{folder.name}"
 
 
@@ -178,7 +176,10 @@ def test_every_way_to_read_a_photo(tmp_path, bucket):  # noqa: F811
     (folder / "no.jpg").write_bytes(b"no photo, but its name says so")
     root = mirrored(upload(folder, bucket))
     a, b = root / "JPEGImages/a.jpg", root / "b.bin"
-    assert (b.stat().st_size, b.read_bytes().strip(b"\0")) == ((folder / "b.bin").stat().st_size, b"")
+    assert (b.stat().st_size, b.read_bytes().strip(b"\0")) == (
+        (folder / "b.bin").stat().st_size,
+        b"",
+    )
     assert photo_suffix(b) == ".png"
     for share in (0.1, 1.0):
         here, there = (read_enough(p, True, lambda _, s=share: s) for p in (noise, a))
@@ -215,7 +216,8 @@ def test_what_is_kept_stays_within_the_bound(voc, monkeypatch, tmp_path, fetched
         seen += 1
         most = max(most, sum(p.stat().st_size for p in kept.glob("*/*") if p.suffix == ".jpg"))
     assert seen == 40
-    assert size < most <= 8 * size
+    assert size < most <= 12 * size  # and what is on its way, which is half of it at most
+    assert sum(p.stat().st_size for p in kept.glob("*/*")) <= 8 * size
     assert len(fetched) < 60  # what was fetched ahead was still there when it was read
     assert not list((remote_home() / "held").iterdir())
 
@@ -257,7 +259,9 @@ def test_only_what_changed_is_fetched_again(voc, fetched, tmp_path):
     there, changed = RemoteFolder(url), before.images[0]
     fetched.clear()
     xml = (folder / f"Annotations/{changed.image_id}.xml").read_text()
-    (tmp_path / "new").write_text(xml.replace("<name>dog", "<name>fox").replace("<name>cat", "<name>fox"))
+    (tmp_path / "new").write_text(
+        xml.replace("<name>dog", "<name>fox").replace("<name>cat", "<name>fox")
+    )
     there.put(tmp_path / "new", f"Annotations/{changed.image_id}.xml")
     Image.new("RGB", (60, 40), "red").save(tmp_path / "new.jpg")
     there.put(tmp_path / "new.jpg", f"JPEGImages/{changed.image_id}.jpg")
@@ -320,20 +324,21 @@ def test_what_cannot_be_had_is_one_sentence(voc, bucket, monkeypatch):  # noqa: 
     for wrong in (f"{url}/..", f"{bucket}/../x", f"{url}/./x", "s3://", f"{bucket}//x"):
         with pytest.raises(SettingsError, match="give an address such as s3://bucket/folder"):
             recognise(wrong)
+    root = mirrored(url)
+    (root / "ImageSets/Main/train.txt").write_text("gone\n")
     with pytest.raises(DataError) as caught:
-        (mirrored(url) / "ImageSets/Main/train.txt").write_text("gone\n")
-        load(mirrored(url).parent / "VOC2012", "train")
+        load(root, "train")
     assert f"{url}/ImageSets/Main/train.txt, line 1" in str(caught.value)
     image = load(url, "val").images[0]
     RemoteFolder(url).remove(f"JPEGImages/{image.photo.name}")
     with pytest.raises(NotFoundError, match=f"{url}/JPEGImages/{image.photo.name} does not exist"):
         read_image(image.photo)
 
-    def denied(*_):
+    async def denied(*_, **__):
         raise PermissionError("Access Denied")
 
     monkeypatch.setattr("frostbox.remote.time.sleep", lambda _: None)
-    monkeypatch.setattr("s3fs.S3FileSystem._find", denied)
+    monkeypatch.setattr("s3fs.S3FileSystem._lsdir", denied)
     with pytest.raises(RemoteError, match=rf"{url} cannot be read: Access Denied"):
         recognise(url)
 
@@ -343,7 +348,9 @@ def test_a_photo_that_was_changed_meanwhile_is_said(voc, tmp_path):
     image = load(url, "train").images[0]
     (tmp_path / "new").write_bytes(b"other")
     RemoteFolder(url).put(tmp_path / "new", f"JPEGImages/{image.photo.name}")
-    with pytest.raises(RemoteError, match=f"{image.photo.name} has 5 bytes, not .* run the command"):
+    with pytest.raises(
+        RemoteError, match=f"{image.photo.name} has 5 bytes, not .* run the command"
+    ):
         read_image(image.photo)
     image = load(url, "train").images[0]  # listed again
     with pytest.raises(DataError, match="is not an image"):
@@ -454,6 +461,7 @@ def test_ordinary_paths_are_left_alone(tmp_path, monkeypatch):
     assert told("nothing") == "nothing"
 
 
+@pytest.mark.slow
 def test_extraction_gives_the_same_bytes(tmp_path, bucket):  # noqa: F811
     from frostbox.extraction import extract_features
 
@@ -464,7 +472,7 @@ def test_extraction_gives_the_same_bytes(tmp_path, bucket):  # noqa: F811
                "views": 2}  # fmt: skip
     here = extract_features(str(folder), tmp_path / "here", **options)
     there = extract_features(url, tmp_path / "there", **options)
-    assert there.index.fingerprint == here.index.fingerprint
+    assert there.index.request.fingerprint == here.index.request.fingerprint
     assert [s.sha256 for s in there.index.shards] == [s.sha256 for s in here.index.shards]
     assert list(there.skipped) == list(here.skipped) == ["shape_003"]
     assert f"{url}/JPEGImages/shape_003.jpg is not an image" in there.skipped["shape_003"]
