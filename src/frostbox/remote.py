@@ -169,7 +169,9 @@ class RemoteFolder:
             with contextlib.suppress(FileNotFoundError):  # taken away in between: once more
                 try:
                     os.link(place, own)
-                except PermissionError:  # a file system without links
+                except FileNotFoundError:
+                    raise
+                except OSError:  # a file system without links
                     shutil.copyfile(place, own)
                 break
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -33,6 +36,7 @@ from frostbox.data.remote_sets import WINDOW, ahead, local_copy, mirrored
 from frostbox.errors import DataError, NotFoundError, RemoteError, SettingsError, told
 from frostbox.features.fingerprint import fingerprint
 from frostbox.remote import RemoteFolder, is_stand_in, remote_home, sets_home
+from frostbox.sources import pixels, read_ahead
 from tests.data.sets import coco_image, coco_object, photo, write_coco_file
 from tests.s3 import bucket, s3_server  # noqa: F401
 from tests.shapes import write_shapes
@@ -110,6 +114,15 @@ def fetched(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(RemoteFolder, "_get", noted)
     return names
+
+
+def kept_now(suffix: str = "") -> int:
+    """Bytes of the photos that are kept; other threads may take some away meanwhile."""
+    total = 0
+    for path in (remote_home() / "kept").glob(f"*/*{suffix}"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def moved(dataset: DetectionSet, root: Path, place: Path) -> DetectionSet:
@@ -226,7 +239,6 @@ def test_what_is_kept_stays_within_the_bound(voc, monkeypatch, tmp_path, fetched
     size = (folder / "JPEGImages/more0.jpg").stat().st_size
     monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", str(8 * size))
     photos = sorted(p for p in mirrored(url).rglob("*.jpg") if "more" in p.name)
-    kept = remote_home() / "kept"
     fetched.clear()
     seen, most = 0, 0
     for path in ahead(photos, lambda path: path):
@@ -234,10 +246,10 @@ def test_what_is_kept_stays_within_the_bound(voc, monkeypatch, tmp_path, fetched
         with local_copy(path) as copy:
             assert copy.read_bytes() == expected.read_bytes()
         seen += 1
-        most = max(most, sum(p.stat().st_size for p in kept.glob("*/*") if p.suffix == ".jpg"))
+        most = max(most, kept_now(".jpg"))
     assert seen == 40
     assert size < most <= 14 * size  # and what is on its way, which is half of it at most
-    assert sum(p.stat().st_size for p in kept.glob("*/*")) <= 8 * size
+    assert kept_now() <= 8 * size
     assert len(fetched) < 60  # what was fetched ahead was still there when it was read
     assert not list((remote_home() / "held").iterdir())
 
@@ -261,6 +273,54 @@ def test_fetching_ahead_is_ahead_and_bounded(voc, fetched, monkeypatch):
     # Of local photos nothing is waited for.
     endless = iter(int, 1)
     assert next(ahead(endless, lambda _: "x.jpg")) == 0
+
+
+@pytest.mark.parametrize("pass_over", [check_photo_sizes, fingerprint, "yolo", "predicted"])
+def test_a_pass_over_the_photos_fetches_several_at_a_time(pass_over, tmp_path, bucket, monkeypatch):  # noqa: F811
+    url = upload(yolo(tmp_path / "set"), bucket)
+    source = recognise(url)
+    get, together = RemoteFolder._get, threading.Barrier(4)  # photos of train
+
+    def waits(self, name, target):
+        together.wait(timeout=10)
+        return get(self, name, target)
+
+    if pass_over == "yolo":
+        monkeypatch.setattr(RemoteFolder, "_get", waits)
+        assert len(load(source, "train")) == 4
+        assert not together.broken
+        return
+    dataset = load(source, "train")
+    shutil.rmtree(remote_home() / "kept")
+    monkeypatch.setattr(RemoteFolder, "_get", waits)
+    if pass_over == "predicted":
+        rows = read_ahead(dataset.images, pixels, 1, skip=False)
+        assert len([*rows]) == 4
+    else:
+        assert pass_over(dataset)
+    assert not together.broken
+
+
+def test_a_full_disk_is_no_fault_of_the_photo(voc, monkeypatch):
+    dataset = load(voc[1], "train")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frostbox.remote.os.link", full)
+        patch.setattr("frostbox.remote.shutil.copyfile", full)
+        for read in (image_size, read_image):
+            with pytest.raises(OSError, match="No space left") as caught:
+                read(dataset.images[0].photo)
+            assert not isinstance(caught.value, DataError)
+    shutil.rmtree(remote_home() / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr("frostbox.remote.time.sleep", lambda _: None)
+        patch.setattr(RemoteFolder(voc[1])._fs, "get_file", full)
+        with pytest.raises(RemoteError, match="No space left"):
+            check_photo_sizes(dataset)
+    assert image_size(dataset.images[0].photo) == (60, 40, 1)
 
 
 def test_only_what_changed_is_fetched_again(voc, fetched, tmp_path):

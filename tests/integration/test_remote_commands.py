@@ -37,6 +37,10 @@ def test_what_is_wrong_is_named_by_its_address(shapes, frostbox, tmp_path):
     assert "14 photos decoded" in done.out
     assert done.out.startswith(f"{url}\n")
     assert str(remote_home()) not in done.out
+    assert frostbox("doctor", url, "--fix", "--out", tmp_path / "mended").status == 0
+    for photo in (folder / "JPEGImages").iterdir():
+        if photo.stem != "shape_003":
+            assert (tmp_path / "mended/JPEGImages" / photo.name).read_bytes() == photo.read_bytes()
     xml = (folder / "Annotations/shape_000.xml").read_text()
     (tmp_path / "bad.xml").write_text(xml.replace("</annotation>", ""))
     there.put(tmp_path / "bad.xml", "Annotations/shape_000.xml")

@@ -23,7 +23,7 @@ from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation
 from frostbox.data.jpeg_header import check_jpeg
 from frostbox.data.remote_sets import ahead, local_copy
 from frostbox.data.voc_layout import PHOTO_SUFFIXES
-from frostbox.errors import DataError, FrostboxError, NotFoundError
+from frostbox.errors import DataError, NotFoundError
 from frostbox.remote import is_stand_in
 
 if TYPE_CHECKING:
@@ -327,28 +327,30 @@ def _readable(path: str | Path) -> Iterator[Path]:
 
     What is yielded is the file to read, which has another name for a photo on a remote path.
     """
-    local = Path(path)
-    try:
-        with local_copy(path) as local:
+    with local_copy(path) as local:  # a full disk while it is fetched is no fault of the photo
+        try:
             yield local
-    except FrostboxError:
-        raise
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{path} does not exist; give the path of a photo.") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} {_unidentified(path)}.") from error
-    except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, (IsADirectoryError, PermissionError)):
-            raise DataError(f"{path} cannot be read ({error.strerror}); give a photo.") from error
-        raise DataError(
-            f"{path} cannot be decoded ({failure(error)}); replace the photo or take it off the "
-            "list."
-        ) from error
+        except DataError:
+            raise
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{path} does not exist; give the path of a photo.") from error
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path} {_unidentified(local)}.") from error
+        except (
+            OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError
+        ) as error:  # fmt: skip
+            if isinstance(error, (IsADirectoryError, PermissionError)):
+                text = f"{path} cannot be read ({error.strerror}); give a photo."
+                raise DataError(text) from error
+            raise DataError(
+                f"{path} cannot be decoded ({failure(error)}); replace the photo or take it off "
+                "the list."
+            ) from error
 
 
-def _unidentified(path: str | Path) -> str:
+def _unidentified(path: Path) -> str:
     """Why no decoder takes a file, and what to do."""
-    with local_copy(path) as local, local.open("rb") as file:
+    with path.open("rb") as file:
         head = file.read(12)
     kind = _UNREAD.get(head[8:12]) if head[4:8] == b"ftyp" else None
     if kind is not None:

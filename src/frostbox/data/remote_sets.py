@@ -244,11 +244,13 @@ def _bring_up(folder: RemoteFolder, files: Mapping[str, RemoteFile], home: Path)
         _fetch(folder, {name: files[name] for name in rest}, home, have)
     finally:
         _Index(folder.url, have).write(home)
-    size = size_text(sum(files[name].nbytes for name in rest))
-    logger.warning(
-        "%s: %s files (%s) fetched into %s, and %s photos found, which are fetched when they are "
-        "read", folder.url, f"{len(rest):,}", size, home, f"{len(photos):,}",
-    )  # fmt: skip
+    if fresh:
+        size = size_text(sum(files[name].nbytes for name in rest))
+        held_back = sum(_is_photo(name, file) for name, file in files.items())
+        logger.warning(
+            "%s: %s files (%s) fetched into %s; %s photos are fetched when they are read",
+            folder.url, f"{len(rest):,}", size, home, f"{held_back:,}",
+        )  # fmt: skip
 
 
 def _fetch(

@@ -30,6 +30,7 @@ from frostbox.data.photos import (
     turned_size,
 )
 from frostbox.data.remote_sets import THREADS, local_copy
+from frostbox.errors import NotFoundError
 from frostbox.progress import Progress
 from frostbox.remote import is_stand_in
 
@@ -251,7 +252,14 @@ def _turned(
 def _examine(path: Path) -> Facts | Broken:
     try:
         with local_copy(path) as file:
-            content = file.read_bytes()
+            return _examine_local(file)
+    except NotFoundError:  # taken away since it was listed
+        return Broken("photo-unreadable", "does not exist")
+
+
+def _examine_local(path: Path) -> Facts | Broken:
+    try:
+        content = path.read_bytes()
         if not content:
             return Broken("photo-empty", "has 0 bytes")
         with open_image(io.BytesIO(content)) as image:
