@@ -46,7 +46,7 @@ from frostbox.cli_shared import (
     say,
     write_json,
 )
-from frostbox.errors import FrostboxError, RankError, visible
+from frostbox.errors import FrostboxError, RankError, told, visible
 
 app = typer.Typer(
     name="frostbox",
@@ -305,9 +305,9 @@ class _Visible(logging.Formatter):
     """Messages repeat names of files and classes, which may hold what a terminal obeys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return told(visible(super().format(record)))
 
 
 def _fail(message: str) -> NoReturn:
-    typer.secho(f"error: {visible(message)}", fg=typer.colors.RED, err=True)
+    typer.secho(f"error: {told(visible(message))}", fg=typer.colors.RED, err=True)
     sys.exit(1)

@@ -18,8 +18,8 @@ from frostbox.inputs import check_not_folders
 Data = Annotated[
     str,
     typer.Argument(
-        help="Folder or file: VOC, COCO JSON, YOLO, Hugging Face or parquet; or coco2017, voc2007, "
-        "voc2012, voc2007+2012."
+        help="Folder or file, also on s3://: VOC, COCO JSON, YOLO, Hugging Face or parquet; or "
+        "coco2017, voc2007, voc2012, voc2007+2012."
     ),
 ]
 

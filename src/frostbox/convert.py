@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from frostbox.data.formats import Source, make_splits, read, recognise
 from frostbox.data.labels import choose
 from frostbox.data.photo_names import report_missing
 from frostbox.data.photos import check_photo_sizes, photo_suffix, place_photo, upright
+from frostbox.data.remote_sets import ahead
 from frostbox.data.voc import CLASSES, write_voc_xml
 from frostbox.data.yolo import write_data_yaml, write_labels
 from frostbox.errors import SettingsError
@@ -320,7 +321,7 @@ class _Writer:
     def _voc(self, split: str, dataset: DetectionSet) -> None:
         photos, xml = self._folder("JPEGImages"), self._folder("Annotations")
         ids = []
-        for image in dataset.images:
+        for image in _fetched(dataset):
             stem = self._stem(image)
             name = self._place(image, photos)
             photo = photos / name if image.photo is not None else None
@@ -331,15 +332,20 @@ class _Writer:
 
     def _coco(self, split: str, dataset: DetectionSet) -> None:
         photos = self._folder("images")
-        names = [self._place(image, photos) for image in dataset.images]
+        names = [self._place(image, photos) for image in _fetched(dataset)]
         path = self._folder("annotations") / f"instances_{split}.json"
         write_coco(path, dataset, names)
 
     def _yolo(self, split: str, dataset: DetectionSet) -> None:
         photos, labels = self._folder(f"images/{split}"), self._folder(f"labels/{split}")
-        for image in dataset.images:
+        for image in _fetched(dataset):
             self._place(image, photos)
             write_labels(labels / f"{self._stem(image)}.txt", image, dataset)
+
+
+def _fetched(dataset: DetectionSet) -> Iterator[ImageAnnotation]:
+    """The images, while remote photos of those that follow are fetched."""
+    return ahead(dataset.images, lambda image: image.photo)
 
 
 def _some_known(numbers: Sequence[int | str | None]) -> bool:

@@ -15,7 +15,7 @@ from frostbox.data.doctor import diagnose, examine, look_over, of_sets
 from frostbox.data.doctor.findings import KINDS, SEVERITIES, Finding, Report, shown
 from frostbox.data.doctor.fix import Repair, write_repaired
 from frostbox.data.formats import Source, recognise
-from frostbox.errors import DataError, SettingsError
+from frostbox.errors import DataError, SettingsError, told
 from frostbox.inputs import check_new_folder
 from frostbox.progress import Progress
 from frostbox.units import seconds_text
@@ -167,12 +167,9 @@ def _warn(report: Report, data: str | Path | None, said: Sequence[str], console:
     ]  # fmt: skip
     for group in spoiling:
         times = f" ({len(group)} times)" if len(group) > 1 else ""
-        console.print(
-            f"warning: {KINDS[group[0].kind]}{times}: {group[0].sentence()}",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        _line(console, f"warning: {KINDS[group[0].kind]}{times}: {group[0].sentence()}")
     if spoiling and data is not None:
-        console.print(f"`frostbox doctor {data}` says more.", markup=False, highlight=False)
+        _line(console, f"`frostbox doctor {data}` says more.")
 
 
 def _way_on(root: Path, breaking: Sequence[Finding]) -> str:
@@ -266,4 +263,4 @@ def _verdict(report: Report) -> str:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(told(text), markup=False, highlight=False, soft_wrap=True)

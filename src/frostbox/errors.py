@@ -23,6 +23,21 @@ def visible(text: str) -> str:
     return "".join(ascii(c)[1:-1] if c in obeyed else c for c in text) if obeyed else text
 
 
+_known_as: dict[str, str] = {}
+
+
+def know_as(folder: str, address: str) -> None:
+    """Have messages name a folder's files by an address: that is where a person mends them."""
+    _known_as[folder] = address
+
+
+def told(text: str) -> str:
+    """A text with such addresses in place of their folders."""
+    for folder, address in _known_as.items():
+        text = text.replace(folder, address)
+    return text
+
+
 class FrostboxError(Exception):
     """Base of every error that frostbox raises on purpose.
 
@@ -30,7 +45,7 @@ class FrostboxError(Exception):
     """
 
     def __init__(self, *args: object) -> None:
-        lines = (visible(a).replace("\n", " ") if isinstance(a, str) else a for a in args)
+        lines = (told(visible(a)).replace("\n", " ") if isinstance(a, str) else a for a in args)
         super().__init__(*lines)
 
 

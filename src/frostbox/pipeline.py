@@ -30,7 +30,7 @@ from frostbox.data.targets import targets
 from frostbox.data.transforms import geometry
 from frostbox.detector import Detector
 from frostbox.diagnosis import check_before_training, check_loaded
-from frostbox.errors import DataError, DivergedError, SettingsError
+from frostbox.errors import DataError, DivergedError, SettingsError, told
 from frostbox.extraction import ensure_caches
 from frostbox.files import write_whole
 from frostbox.heads import Head, create_head, head_class, settings_of
@@ -259,7 +259,7 @@ def _read(
             "some, or look at what is left out above."
         )
     console.print(
-        f"{len(train_set.classes)} classes from {train_set.classes_from}: "
+        f"{len(train_set.classes)} classes from {told(train_set.classes_from)}: "
         f"{', '.join(train_set.classes)}"
     )
     return train_set, sets[1] if len(sets) > 1 else None

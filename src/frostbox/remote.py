@@ -7,6 +7,7 @@ longest make room for others. See docs/scale.md for the variables that say where
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -22,7 +23,6 @@ from typing import Any
 
 from filelock import FileLock
 
-from frostbox.data.home import data_home
 from frostbox.errors import NotFoundError, RemoteError, SettingsError, one_line
 from frostbox.untrusted import is_plain
 
@@ -48,8 +48,27 @@ def is_remote(path: object) -> bool:
 
 def remote_home() -> Path:
     """The folder on this machine for what is fetched (FROSTBOX_REMOTE)."""
+    from frostbox.data.home import data_home  # whose package reads through this module
+
     given = os.environ.get("FROSTBOX_REMOTE")
     return Path(given).expanduser() if given else data_home() / "remote"
+
+
+def sets_home() -> Path:
+    """The folder in it for what stands here for remote data sets; see data/remote_sets.py."""
+    return Path(_sets(os.fspath(remote_home())))
+
+
+def is_stand_in(path: str | Path) -> bool:
+    """Whether a path lies there, so that a photo has to be fetched before it is read. Quick."""
+    text = os.fspath(path)
+    inside = f"{os.sep}sets{os.sep}" in text
+    return inside and text.startswith(_sets(os.fspath(remote_home())))
+
+
+@functools.lru_cache
+def _sets(home: str) -> str:
+    return os.path.join(os.path.realpath(home), "sets", "")
 
 
 def kept_bytes() -> int:
@@ -150,7 +169,9 @@ class RemoteFolder:
             with contextlib.suppress(FileNotFoundError):  # taken away in between: once more
                 try:
                     os.link(place, own)
-                except PermissionError:  # a file system without links
+                except FileNotFoundError:
+                    raise
+                except OSError:  # a file system without links
                     shutil.copyfile(place, own)
                 break
         try:
@@ -169,21 +190,25 @@ class RemoteFolder:
                 return
             except FileNotFoundError:
                 place.parent.mkdir(parents=True, exist_ok=True)
-            partial = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-            try:
-                self._get(name, partial)
-                got = partial.stat().st_size
-                if got != file.nbytes:
-                    raise RemoteError(
-                        f"{self.url}/{name} has {got:,} bytes, not {file.nbytes:,} as it was "
-                        "listed: it was changed meanwhile; run the command again"
-                    )
-                partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
+            self.copy(name, file, place)
         with self._own:
             self._locks.pop(name, None)
         _make_room(file.nbytes)
+
+    def copy(self, name: str, file: RemoteFile, target: Path) -> None:
+        """Fetch it into a file of its own, which is whole or not there. Errors as of `held`."""
+        partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        try:
+            self._get(name, partial)
+            got = partial.stat().st_size
+            if got != file.nbytes:
+                raise RemoteError(
+                    f"{self.url}/{name} has {got:,} bytes, not {file.nbytes:,} as it was "
+                    "listed: it was changed meanwhile; run the command again"
+                )
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes:
         """The content of a small file, as it is now. Errors are those of `held`."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from frostbox.card import CARD
+from frostbox.errors import told
 from frostbox.units import counted, seconds_text, size_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def percent(value: float | None) -> str:
 def print_explore(dataset: DetectionSet, numbers: Statistics) -> None:
     """Counts per class, sizes, and what is missing."""
     console = stdout()
-    table = Table(title=f"{numbers['name']} {numbers['split']}: {dataset.root}")
+    table = Table(title=f"{numbers['name']} {numbers['split']}: {told(str(dataset.root))}")
     table.add_column("class")
     for name in ("objects", "difficult", "images"):
         table.add_column(name, justify="right")
@@ -65,7 +66,7 @@ def print_explore(dataset: DetectionSet, numbers: Statistics) -> None:
     totals = (numbers["objects"], numbers["difficult"], numbers["images"])
     table.add_row("all", *(str(n) for n in totals))
     console.print(table)
-    console.print(f"classes from {numbers['classes_from']}")
+    console.print(f"classes from {told(numbers['classes_from'])}")
     console.print(
         f"{numbers['missing_photos']} photos missing; {numbers['images_without_objects']} images "
         f"without objects; {numbers['mean_boxes_per_image']:.2f} boxes an image"

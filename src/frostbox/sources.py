@@ -18,6 +18,7 @@ from torch import Tensor
 
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.photos import read_enough, rgb_array
+from frostbox.data.remote_sets import ahead
 from frostbox.errors import DataError, NotFoundError, SettingsError
 from frostbox.fetch import Remote
 from frostbox.threads import helping_threads
@@ -96,7 +97,7 @@ def read_ahead(
         DataError, NotFoundError: a picture that cannot be decoded; with `skip` when all cannot.
     """
     with helping_threads(_DECODERS, "decode") as pool:
-        source = iter(sources)
+        source = ahead(sources, _photo)
         waiting: deque[Future[T]] = deque()
         waiting += [pool.submit(prepare, x) for x in islice(source, 2 * batch)]
         first_broken: DataError | NotFoundError | None = None
@@ -121,6 +122,13 @@ def read_ahead(
                 yield rows, ready
         if first_broken is not None and not good:
             raise first_broken
+
+
+def _photo(source: Source) -> str | Path | None:
+    """The path of what is a file."""
+    if isinstance(source, ImageAnnotation):
+        return source.photo
+    return source if isinstance(source, (str, Path)) else None
 
 
 def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:

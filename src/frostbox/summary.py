@@ -15,6 +15,7 @@ import torch
 from frostbox import ranks
 from frostbox._version import __version__
 from frostbox.data.annotations import DetectionSet
+from frostbox.errors import told
 from frostbox.heads import settings_of
 from frostbox.learning import HEAD, THAW, Learner
 from frostbox.suite import SIZES
@@ -49,7 +50,7 @@ def summarise(
         "frostbox_version": __version__,
         "data": {
             "name": train_set.name,
-            "root": str(train_set.root),
+            "root": told(str(train_set.root)),
             "train_images": len(caches[0].ids),
             "train_objects": sum(len(i.objects) for i in train_set.photos),
             "missing_photos": len(train_set.missing_photos),

@@ -48,7 +48,7 @@ def siblings(path: Path) -> dict[str, Path]:
     """The given file, and those beside it that are named after other splits in the same way."""
     if _word(path) is None:
         return {split_of(path): path}
-    if _folder_says(path):
+    if folder_says(path):
         return find_files(path.parent.parent)
     same = [
         other for other in sorted(path.parent.glob("*.json"))
@@ -80,10 +80,11 @@ def _by_split(paths: Sequence[Path]) -> dict[str, Path]:
 def bare_name(path: Path) -> str:
     """The file's name without what COCO's files have in front; "train2017" for COCO's own."""
     stem = re.sub(r"^(instances|annotations?|labels)_", "", path.stem)
-    return path.parent.name if _folder_says(path) else stem
+    return path.parent.name if folder_says(path) else stem
 
 
-def _folder_says(path: Path) -> bool:
+def folder_says(path: Path) -> bool:
+    """Whether a file has the name that it has in each split, and its folder says which it is."""
     # Roboflow and FiftyOne name the file the same everywhere; the folder says the split.
     fixed = path.name.startswith("_annotations.coco") or path.name == "labels.json"
     return fixed and path.parent.name.lower() in SPLIT_WORDS

@@ -1,8 +1,9 @@
 """What DATA means: recognises the format of a data set, and reads its splits into the typed form.
 
-DATA is a folder or file in one of the known formats, a name such as `coco2017`
-(`named.py`), or an object: a `datasets.Dataset` or `DatasetDict`, torchvision's
-`CocoDetection`, a `DetectionSet`, or a mapping from split to any of these.
+DATA is a folder or file in one of the known formats, also on a remote path such as s3://
+(`remote_sets.py`), a name such as `coco2017` (`named.py`), or an object: a `datasets.Dataset` or
+`DatasetDict`, torchvision's `CocoDetection`, a `DetectionSet`, or a mapping from split to any of
+these.
 """
 
 from __future__ import annotations

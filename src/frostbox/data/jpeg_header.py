@@ -20,25 +20,29 @@ _END, _SCAN = 0xD9, 0xDA
 _STRAY = 1 << 16  # bytes between segments, which libjpeg skips; honest files have none
 
 
-def check_jpeg(path: Path) -> None:
-    """Raise DataError for a JPEG that says to have more than MOST_PIXELS pixels."""
+def check_jpeg(path: Path, name: str | Path | None = None) -> None:
+    """Raise DataError for a JPEG that says to have more than MOST_PIXELS pixels.
+
+    The message calls it `name`, if that is given.
+    """
+    name = path if name is None else name
     with path.open("rb") as file:
-        width, height = _frame(file, path)
+        width, height = _frame(file, name)
     if width * height > MOST_PIXELS:
         raise DataError(
-            f"{path} says to have {width} x {height} pixels, and at most {MOST_PIXELS / 1e6:.0f} "
+            f"{name} says to have {width} x {height} pixels, and at most {MOST_PIXELS / 1e6:.0f} "
             "million are decoded; save it smaller or take it off the list."
         )
 
 
-def _frame(file: BinaryIO, path: Path) -> tuple[int, int]:
+def _frame(file: BinaryIO, name: str | Path) -> tuple[int, int]:
     """Width and height in the frame header; 0, 0 without one, of which libjpeg decodes nothing."""
     stray = 0
     while byte := file.read(1):
         if byte != b"\xff":
             stray += 1
             if stray > _STRAY:
-                raise DataError(f"{path} has {_STRAY} bytes that are no JPEG; replace the photo.")
+                raise DataError(f"{name} has {_STRAY} bytes that are no JPEG; replace the photo.")
             continue
         mark = b"\xff"
         while mark == b"\xff":  # any number of them may come before the marker

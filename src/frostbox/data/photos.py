@@ -21,8 +21,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from frostbox.data.annotations import Box, DetectionSet, ImageAnnotation
 from frostbox.data.jpeg_header import check_jpeg
+from frostbox.data.remote_sets import ahead, local_copy
 from frostbox.data.voc_layout import PHOTO_SUFFIXES
 from frostbox.errors import DataError, NotFoundError
+from frostbox.remote import is_stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +60,7 @@ def image_size(path: str | Path) -> tuple[int, int, int]:
         NotFoundError: no such file.
         DataError: the file is not an image.
     """
-    with _readable(path), open_image(path) as image:
+    with _readable(path) as file, open_image(file) as image:
         return *image.size, exif_orientation(image)
 
 
@@ -94,7 +96,7 @@ def photo_suffix(path: Path) -> str:
     """
     if path.suffix.lower() in PHOTO_SUFFIXES:
         return path.suffix
-    with _readable(path), open_image(path) as image:
+    with _readable(path) as file, open_image(file) as image:
         return suffix_of(str(image.format))
 
 
@@ -124,8 +126,8 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
     import torch
     from torchvision.io import ImageReadMode, decode_image, read_file
 
-    with _readable(path):
-        with open(path, "rb") as file:
+    with _readable(path) as local:
+        with local.open("rb") as file:
             head = file.read(8)
         if not head:
             raise DataError(
@@ -134,10 +136,11 @@ def read_image(path: str | Path, exif: bool = True) -> Tensor:
         if not head.startswith(b"\xff\xd8\xff"):
             # torchvision leaves the EXIF orientation of other formats alone, and its decoder of
             # PNG (0.29) ends the process where the compressed data are damaged.
-            return torch.from_numpy(_decode_with_pillow(path, exif)).permute(2, 0, 1).contiguous()
-        check_jpeg(Path(path))
+            pixels = torch.from_numpy(_decode_with_pillow(local, exif, path))
+            return pixels.permute(2, 0, 1).contiguous()
+        check_jpeg(local, path)
         image: Tensor = decode_image(
-            read_file(os.fspath(path)), mode=ImageReadMode.RGB, apply_exif_orientation=exif
+            read_file(os.fspath(local)), mode=ImageReadMode.RGB, apply_exif_orientation=exif
         )
         return image
 
@@ -172,11 +175,10 @@ def _reduced(
     """The JPEG with a part of its sides; None where nothing is gained, or `read_image` decides."""
     import torch
 
-    with _readable(path):
+    try:
         if os.path.getsize(path) < _LARGE_FILE:
             return None
-    try:
-        with open_image(path) as image:
+        with local_copy(path) as file, open_image(file) as image:
             if not isinstance(image, JpegImageFile):
                 return None
             whole, orientation = image.size, exif_orientation(image) if exif else 1
@@ -222,7 +224,7 @@ def read_thumbnail(path: str | Path, side: int, exif: bool = True) -> Image.Imag
         NotFoundError: no such file.
         DataError: the file is empty, truncated or not an image.
     """
-    with _readable(path), open_image(path) as image:
+    with _readable(path) as file, open_image(file) as image:
         # Twice the side leaves the resampling enough pixels to be smooth.
         image.draft("RGB", (2 * side, 2 * side))
         image.load()
@@ -248,7 +250,7 @@ def check_photo_sizes(dataset: DetectionSet) -> DetectionSet:
     """
     checked: list[ImageAnnotation] = []
     wrong: list[str] = []
-    for image in dataset.images:
+    for image in ahead(dataset.images, lambda image: image.photo):
         exif = True
         if image.photo is not None:
             try:
@@ -280,6 +282,10 @@ def place_photo(photo: Path, target: Path, *, copy: bool = False) -> None:
     Args:
         copy: whether to copy it in any case.
     """
+    if is_stand_in(photo):
+        with local_copy(photo) as file:
+            shutil.copyfile(file, target)
+        return
     source = photo.resolve()
     if not copy:
         try:
@@ -316,23 +322,30 @@ def upright(image: ImageAnnotation) -> ImageAnnotation:
 
 
 @contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
-    """Turn what decoders raise into one sentence that names the file and the reason."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{path} does not exist; give the path of a photo.") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} {_unidentified(Path(path))}.") from error
-    except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, (IsADirectoryError, PermissionError)):
-            raise DataError(f"{path} cannot be read ({error.strerror}); give a photo.") from error
-        raise DataError(
-            f"{path} cannot be decoded ({failure(error)}); replace the photo or take it off the "
-            "list."
-        ) from error
+def _readable(path: str | Path) -> Iterator[Path]:
+    """Turn what decoders raise into one sentence that names the photo and the reason.
+
+    What is yielded is the file to read, which has another name for a photo on a remote path.
+    """
+    with local_copy(path) as local:  # a full disk while it is fetched is no fault of the photo
+        try:
+            yield local
+        except DataError:
+            raise
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{path} does not exist; give the path of a photo.") from error
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path} {_unidentified(local)}.") from error
+        except (
+            OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError
+        ) as error:  # fmt: skip
+            if isinstance(error, (IsADirectoryError, PermissionError)):
+                text = f"{path} cannot be read ({error.strerror}); give a photo."
+                raise DataError(text) from error
+            raise DataError(
+                f"{path} cannot be decoded ({failure(error)}); replace the photo or take it off "
+                "the list."
+            ) from error
 
 
 def _unidentified(path: Path) -> str:
@@ -360,12 +373,12 @@ def failure(error: Exception) -> str:
     return text.rsplit(".cpp:", 1)[-1].partition(", ")[2] if ".cpp:" in text else text
 
 
-def _decode_with_pillow(path: str | Path, exif: bool) -> np.ndarray:
+def _decode_with_pillow(path: Path, exif: bool, name: str | Path) -> np.ndarray:
     """Decode what libjpeg does not. Returns uint8 (H, W, 3), RGB."""
     with open_image(path) as image:
         image.load()
         turned = _upright(image, exif_orientation(image)) if exif else image
-        return rgb_array(turned, str(path))
+        return rgb_array(turned, str(name))
 
 
 def rgb_array(image: Image.Image, name: str) -> np.ndarray:

@@ -18,12 +18,14 @@ from frostbox.data.annotations import DetectionSet
 from frostbox.data.box_check import some
 from frostbox.data.coco import read_coco
 from frostbox.data.coco_layout import find_files, is_coco, siblings
+from frostbox.data.remote_sets import mirrored
 from frostbox.data.split_names import by_split, word_in
 from frostbox.data.voc_flat import FlatVoc, find_flat, read_flat
 from frostbox.data.voc_layout import find_voc, is_voc
 from frostbox.data.yolo import read_yolo
 from frostbox.data.yolo_find import description, find_yolo
 from frostbox.errors import DataError, NotFoundError
+from frostbox.remote import is_remote
 
 logger = logging.getLogger("frostbox")
 
@@ -94,11 +96,14 @@ def recognise(data: Any) -> Source:
     Raises:
         NotFoundError: nothing lies there, or nothing that is known.
         DataError: what lies there is meant as a data set and cannot be used.
+        RemoteError, SettingsError: a remote path that cannot be reached, see `remote_sets`.
     """
     if isinstance(data, Source):
         return data
     if not isinstance(data, (str, Path)):
         return _of_object(data)
+    if is_remote(data):
+        data = mirrored(str(data))
     path = Path(data).expanduser()
     if not path.exists() and named.is_name(str(data)):
         return _joined(str(data), [recognise(part) for part in named.locate(str(data))])

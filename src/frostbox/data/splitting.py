@@ -19,6 +19,7 @@ from pathlib import Path
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
 from frostbox.data.box_check import some
 from frostbox.data.home import data_home
+from frostbox.data.remote_sets import address_of
 from frostbox.errors import DataError
 from frostbox.untrusted import once, parse_json
 
@@ -82,9 +83,15 @@ def _report_single(images: Sequence[ImageAnnotation]) -> None:
 
 def splits_file(whole: DetectionSet) -> Path:
     """Where the split of a data set is written down."""
-    key = f"{whole.root.resolve()}\0{whole.split}"
+    key = f"{_where(whole)}\0{whole.split}"
     digest = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
     return data_home() / "splits" / f"{whole.name}-{digest}.json"
+
+
+def _where(whole: DetectionSet) -> str:
+    """Where a data set lies: of one on a remote path its address, whatever stands for it here."""
+    root = whole.root.resolve()
+    return address_of(root) or str(root)
 
 
 def stratified(
@@ -211,7 +218,7 @@ def _write(path: Path, whole: DetectionSet, sides: Mapping[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "version": SPLITS_VERSION,
-        "data": str(whole.root.resolve()),
+        "data": _where(whole),
         "list": whole.split,
         "seed": SEED,
         "val_share": VAL_SHARE,

@@ -28,6 +28,7 @@ from frostbox.data.photos import (
     turned_size,
     upright_size,
 )
+from frostbox.data.remote_sets import local_copy
 from frostbox.data.table_ids import READ
 from frostbox.errors import DataError, NotFoundError, SettingsError
 
@@ -137,7 +138,10 @@ class TableReader:
                 told = f"row {index}: {said}, and training leaves it out"
                 gathered([told], self.where, "replace the picture", "photo-unreadable")
                 continue
-            digest = _digest(content or photo.read_bytes()) if hashed else ""
+            digest = ""
+            if hashed:
+                with local_copy(photo) as file:
+                    digest = _digest(content or file.read_bytes())
             found.append(Row(index, photo, size, objects, digest))
         refuse(faults, self.where, "mend or remove the rows", go_on=True)
         refuse(

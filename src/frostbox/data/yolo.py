@@ -29,6 +29,7 @@ from frostbox.data.annotations import (
 from frostbox.data.box_check import BoxCheck, refuse, some
 from frostbox.data.faults import gathered, is_gathering
 from frostbox.data.photos import upright_size
+from frostbox.data.remote_sets import ahead
 from frostbox.data.yolo_layout import (
     YoloFolder,
     label_file,
@@ -58,7 +59,8 @@ def read_yolo(folder: YoloFolder, split: str) -> DetectionSet:
     photos = photos_of(folder, split)
     reader = _Reader(folder)
     ids = photo_ids(folder, split, photos)
-    images = [reader.image(photo, image_id) for photo, image_id in zip(photos, ids, strict=True)]
+    pairs = ahead(zip(photos, ids, strict=True), lambda pair: pair[0])
+    images = [reader.image(photo, image_id) for photo, image_id in pairs]
     unread = reader.close(photos)
     alone = labels_without_photo(folder, split, photos)
     for path in alone:

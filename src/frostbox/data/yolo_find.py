@@ -24,6 +24,7 @@ from frostbox.data.split_names import split_of_folder
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, check_names, read_names, read_text_file
 from frostbox.data.yolo_layout import CVAT_FOLDER, NAME_FILES, YoloFolder
 from frostbox.errors import DataError, NotFoundError
+from frostbox.remote import is_stand_in
 from frostbox.untrusted import shown
 
 logger = logging.getLogger("frostbox")
@@ -39,7 +40,7 @@ def find_yolo(data: Path) -> YoloFolder | None:
     """The data set that a folder, data.yaml or obj.data means; None when it is not one.
 
     A YAML that is given itself may name folders anywhere by absolute paths. One that is found in a
-    folder, such as a download, is not followed out of it.
+    folder, such as a download, is not followed out of it, nor one on a remote path.
 
     Raises:
         DataError: a YAML that is meant as one and cannot be used; folders that are links leading
@@ -47,7 +48,7 @@ def find_yolo(data: Path) -> YoloFolder | None:
     """
     if data.is_file():
         if data.suffix.lower() in _SUFFIXES:
-            return _from_yaml(data, trusted=True)
+            return _from_yaml(data, trusted=not is_stand_in(data))
         found = _from_darknet(data) if data.suffix.lower() == ".data" else None
     else:
         told = description(data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from frostbox.errors import CheckpointError, DataError, one_line
+from frostbox.errors import CheckpointError, DataError, one_line, told
 from frostbox.evaluation import AP_MAX_DETECTIONS, AP_THRESHOLD, calibration_outcomes
 from frostbox.metrics import calibration, errors, voc
 from frostbox.report.contract import (
@@ -254,7 +254,7 @@ def _data_facts(measured: Measured) -> list[Fact]:
     dataset, images = measured.dataset, measured.predictions.images
     objects = [obj for image in images for obj in image.objects]
     return [
-        ("folder", str(dataset.root)),
+        ("folder", told(str(dataset.root))),
         ("split", dataset.split),
         ("images", f"{len(images):,}"),
         ("objects", f"{len(objects):,}"),

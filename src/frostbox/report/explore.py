@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.explore import Statistics
 from frostbox.data.patterns import patterns
+from frostbox.errors import told
 from frostbox.report.contract import ExploreReport, Finding
 from frostbox.report.gallery import samples
 
@@ -23,7 +24,7 @@ def explore_report(
     """
     return {
         "title": f"{dataset.name} {dataset.split}: the data set",
-        "facts": [("Folder", str(dataset.root)), ("Split", dataset.split)],
+        "facts": [("Folder", told(str(dataset.root))), ("Split", dataset.split)],
         "statistics": statistics,
         "patterns": patterns(dataset),
         "findings": None if findings is None else list(findings),

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from frostbox.errors import told
+
 Severity = Literal["breaks", "spoils", "notice"]
 SEVERITIES: tuple[Severity, ...] = ("breaks", "spoils", "notice")
 FORMAT = 1
@@ -139,7 +141,7 @@ class Report:
         counts = Counter(f.severity for f in self.findings)
         return {
             "version": FORMAT,
-            "root": str(self.root),
+            "root": told(str(self.root)),
             "lists": self.lists,
             "objects": self.objects,
             "photos_decoded": self.photos,

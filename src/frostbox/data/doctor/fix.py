@@ -18,6 +18,7 @@ from frostbox.data.doctor.boxes import counts_from_zero, mended
 from frostbox.data.doctor.photos import Broken, Facts, right_size, trusted_size
 from frostbox.data.doctor.survey import RawBox, RawImage, RawObject, numbers
 from frostbox.data.photos import place_photo
+from frostbox.data.remote_sets import ahead, local_copy
 from frostbox.data.voc import digits
 from frostbox.data.voc_layout import PHOTO_SUFFIXES, annotation_paths, image_id
 from frostbox.inputs import check_new_folder
@@ -69,7 +70,7 @@ def write_repaired(found: Diagnosis, out: Path, progress: Progress | None = None
     shift = counts_from_zero(found.survey.images.values())
     if progress is not None:
         progress.start("writing the repaired copy", len(files), "files")
-    for file in files:
+    for file in ahead(files, lambda file: file):
         if file in lists:
             continue
         target = out / file.relative_to(root)
@@ -113,7 +114,8 @@ def _place(file: Path, target: Path) -> None:
     if file.suffix.lower() in PHOTO_SUFFIXES:
         place_photo(file, target)
     else:
-        shutil.copy2(file.resolve(), target)
+        with local_copy(file) as local:
+            shutil.copy2(local.resolve(), target)
 
 
 def _renamed(found: Diagnosis) -> dict[Path, str]:

@@ -22,8 +22,17 @@ from PIL import Image, UnidentifiedImageError
 from frostbox.data.doctor.boxes import fits
 from frostbox.data.doctor.findings import Finding, Severity
 from frostbox.data.doctor.survey import RawImage, Survey
-from frostbox.data.photos import exif_orientation, failure, open_image, rgb_array, turned_size
+from frostbox.data.photos import (
+    exif_orientation,
+    failure,
+    open_image,
+    rgb_array,
+    turned_size,
+)
+from frostbox.data.remote_sets import THREADS, local_copy
+from frostbox.errors import NotFoundError
 from frostbox.progress import Progress
+from frostbox.remote import is_stand_in
 
 THUMBNAIL = 16
 """Side of the grey thumbnail that stands for a photo when photos are compared."""
@@ -74,7 +83,9 @@ def look(paths: Iterable[Path], progress: Progress | None = None) -> dict[Path, 
         progress.start("looking at photos", len(wanted), "photos")
     found: dict[Path, Facts | Broken] = {}
     # Pillow releases the interpreter's lock while it decodes.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, warnings.catch_warnings():
+    # Those on a remote path are fetched by these threads, which mostly wait then.
+    threads = max(os.cpu_count() or 1, THREADS if any(map(is_stand_in, wanted)) else 1)
+    with ThreadPoolExecutor(threads) as pool, warnings.catch_warnings():
         # A large photo and a damaged EXIF block are Pillow's warnings, not faults.
         warnings.simplefilter("ignore")
         try:
@@ -239,6 +250,14 @@ def _turned(
 
 
 def _examine(path: Path) -> Facts | Broken:
+    try:
+        with local_copy(path) as file:
+            return _examine_local(file)
+    except NotFoundError:  # taken away since it was listed
+        return Broken("photo-unreadable", "does not exist")
+
+
+def _examine_local(path: Path) -> Facts | Broken:
     try:
         content = path.read_bytes()
         if not content:
