@@ -21,6 +21,7 @@ from torch import Tensor
 from frostbox.data.annotations import ImageAnnotation
 from frostbox.data.colour import apply_colour
 from frostbox.data.photos import read_enough
+from frostbox.data.remote_sets import ahead
 from frostbox.data.transforms import Geometry, apply_image, enough
 from frostbox.data.views import View
 from frostbox.errors import CacheError, DataError, NotFoundError
@@ -94,7 +95,7 @@ class ShardWriter:
                 lambda k: load_views(
                     self._photos[k], request.mode, request.size, request.views, self._photos
                 ),
-                wanted,
+                ahead(wanted, lambda k: self._photos[k].photo),
                 # Two batches of decoded views, whether they come from many photos or from few.
                 window=4 * workers + -(-2 * self._engine.batch_size // len(request.views)),
             )
