@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from frostbox.errors import CacheError
-from frostbox.untrusted import parse_json
+from frostbox.untrusted import once, parse_json
 
 if TYPE_CHECKING:
     from frostbox.features.index import Shard
@@ -56,16 +57,27 @@ class MappedShard:
         from safetensors import SafetensorError, safe_open
 
         self.maps: list[tuple[Tensor, Tensor | None]] = []
+        self._begins: list[int] = []
         try:
-            # The tensors keep the mapping alive after the file is closed.
+            # It checks the header: that tensors lie within the file, and have the bytes they say.
             with safe_open(path, framework="pt", device="cpu") as file:
+                self._memory = _mapped(path)
+                length = int.from_bytes(self._memory[:8], "little")
+                header = parse_json(self._memory[8 : 8 + length], once)
                 for stride, depth, size in zip(strides, channels, sizes, strict=True):
-                    tensor = file.get_tensor(tensor_name(stride))
+                    stored = file.get_tensor(tensor_name(stride))
                     shape = (len(shard.ids), views, depth, *size)
-                    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+                    if tuple(stored.shape) != shape or stored.dtype != dtype:
                         raise damaged(
-                            path, f"{tensor_name(stride)} is {tuple(tensor.shape)}, not {shape}"
+                            path, f"{tensor_name(stride)} is {tuple(stored.shape)}, not {shape}"
                         )
+                    begin = 8 + length + header[tensor_name(stride)]["data_offsets"][0]
+                    self._begins.append(begin)
+                    tensor = stored
+                    if stored.numel():
+                        tensor = torch.frombuffer(
+                            self._memory, dtype=dtype, count=stored.numel(), offset=begin
+                        ).view(shape)
                     scale = None
                     if dtype == torch.int8:
                         scales = file.get_tensor(scale_name(stride))
@@ -74,14 +86,12 @@ class MappedShard:
                             raise damaged(path, what)
                         scale = scales.half()[:, None, None]
                     self.maps.append((tensor, scale))
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed with this object)
-            length = int.from_bytes(self._file.read(8), "little")
-            header = parse_json(self._file.read(length))
-        except (SafetensorError, OSError) as error:
+        except CacheError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise damaged(path, str(error)) from error
-        begins = (header[tensor_name(stride)]["data_offsets"][0] for stride in strides)
-        self._begins = [8 + length + begin for begin in begins]
-        self._nbytes = [stored[0, 0].nbytes for stored, _ in self.maps]
+        per_place = dtype.itemsize * np.array(channels)
+        self._nbytes = [int(n) for n in per_place * np.prod(sizes, axis=1)]
 
     def announce(self, sample: int, columns: Sequence[int]) -> None:
         """Have the system read the maps of a sample ahead, at once and without waiting for it.
@@ -92,12 +102,25 @@ class MappedShard:
             sample: number of image and view in the shard, view by view.
             columns: of `strides`.
         """
-        if hasattr(os, "posix_fadvise"):  # not on macOS and Windows
+        if hasattr(self._memory, "madvise"):  # not on Windows
             for k in columns:
                 begin = self._begins[k] + sample * self._nbytes[k]
-                os.posix_fadvise(
-                    self._file.fileno(), begin, self._nbytes[k], os.POSIX_FADV_WILLNEED
-                )
+                first = begin // mmap.PAGESIZE * mmap.PAGESIZE
+                length = begin + self._nbytes[k] - first
+                self._memory.madvise(mmap.MADV_WILLNEED, first, length)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    """A file, of which the system reads what is touched or announced, and not around it.
+
+    Around it would be up to 8 MB for a sample of 0.1 MB (`read_ahead_kb` of the disk): under a
+    limit of memory that drives out what was announced.
+    """
+    with path.open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    if hasattr(memory, "madvise"):
+        memory.madvise(mmap.MADV_RANDOM)
+    return memory
 
 
 def damaged(path: Path, what: str) -> CacheError:
