@@ -349,6 +349,10 @@ def test_damaged_foreign_and_newer_indexes(cache, tmp_path):
     edit(cache, complete=True, views=None)
     with pytest.raises(CacheError, match=r"index.json is damaged \(TypeError"):
         FeatureCache.open(cache.path)
+    edit(cache, views=[{"name": "original", "flip": False, "x" * 200_000: 1}])
+    with pytest.raises(CacheError, match=r"index.json is damaged \(TypeError") as caught:
+        FeatureCache.open(cache.path)
+    assert len(str(caught.value)) < 1000
     (cache.path / INDEX_FILE).write_text("{")
     with pytest.raises(CacheError, match=r"index.json is damaged"):
         FeatureCache.open(cache.path)

@@ -22,7 +22,7 @@ from frostbox.errors import CacheError, SettingsError, one_line
 from frostbox.features.fingerprint import fingerprint
 from frostbox.features.remote_cache import content, hand_over
 from frostbox.files import write_whole
-from frostbox.untrusted import once, parse_json, shown
+from frostbox.untrusted import is_plain, once, parse_json, shown
 
 if TYPE_CHECKING:
     from frostbox.backbones import Backbone
@@ -312,8 +312,8 @@ class CacheIndex:
             return cls._from_json(data)
         except (KeyError, TypeError, ValueError, OverflowError, SettingsError) as error:
             raise DamagedIndexError(
-                f"{path} is damaged ({type(error).__name__}: {one_line(error)}); delete the folder "
-                "and extract again"
+                f"{path} is damaged ({type(error).__name__}: {one_line(error)[:300]}); delete the "
+                "folder and extract again"
             ) from error
 
     @classmethod
@@ -363,6 +363,9 @@ class CacheIndex:
         if type(self.complete) is not bool or (self.complete and len(names) != self.shard_count):
             raise ValueError(f"complete is {shown(self.complete)} with {len(names)} shards")
         _check_all(str, chain(*((*s.ids, *s.skipped, *s.skipped.values()) for s in self.shards)))
+        odd = next((k for shard in self.shards for k in shard.ids if not is_plain(k)), None)
+        if odd is not None:
+            raise ValueError(f"{shown(odd)} is no id of an image")
         for shard in self.shards:
             sides = [side for size in shard.sizes for side in size]
             if not all(1 <= side <= LARGEST_SIDE for side in sides):
