@@ -27,9 +27,11 @@ test: $(STAMP) lint
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
 
-# kill -9 at random moments, 30 times each command; into docs/faults.md. Takes about an hour.
+# kill -9 at random moments, 30 times each command, into docs/faults.md; then a million changed
+# files. Takes about two hours.
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture --kills 30 --write
+	$(MAKE) torture-fuzz
 
 # The site: guide, API, and the course, whose pages are run. A warning is an error.
 docs: $(STAMP)

@@ -79,7 +79,7 @@ def ensure_caches(
             console, ranks, device,
         )  # fmt: skip
     caches = []
-    for (data, views), path in zip(wanted, paths, strict=True):
+    for (data, views), path, request in zip(wanted, paths, requests, strict=True):
         if engine is None or (data, views) not in missing:
             found = FeatureCache.open(path)
             by = "; ".join(sorted({shard.engine for shard in found.index.shards}))
@@ -89,7 +89,7 @@ def ensure_caches(
         options = {
             "size": settings.size, "mode": settings.resize, "views": views,
             "dtype": settings.features, "precision": settings.fit.precision,
-            "strict": settings.strict, "ranks": ranks,
+            "strict": settings.strict, "ranks": ranks, "request": request,
         }  # fmt: skip
         caches.append(_extract(data, backbone, path, engine, progress, **options))
         console.print(f"features of '{data.split}' in {shown(path)}")
@@ -157,7 +157,7 @@ def extract_features(
         )
         cache = _extract(
             dataset, network, out, running, Progress(console), strict=strict, ranks=ranks,
-            **options,
+            request=request, **options,
         )  # fmt: skip
         _say_done(cache, console)
         return cache

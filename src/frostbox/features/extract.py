@@ -72,6 +72,7 @@ def extract(
     shard_images: int | None = None,
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
+    request: CacheRequest | None = None,
 ) -> FeatureCache:
     """Write the features of every photo of a data set, or complete what an earlier run began.
 
@@ -96,6 +97,7 @@ def extract(
         progress: called in rank 0 with (images done by all ranks, images in all), also for those
             of an earlier run.
         ranks: the processes that share the work, see distributed.open_ranks.
+        request: of these arguments, where it is known: it takes a look into every photo.
 
     Raises:
         CacheError: the folder holds something else, another cache, or one that is being written;
@@ -108,9 +110,10 @@ def extract(
             f"{dataset.root} has no photo for split {dataset.split!r}; features need photos"
         )
     folder = stand_in(out)
-    request = CacheRequest.of(
-        dataset, backbone, size=size, mode=mode, views=views, dtype=dtype, precision=precision
-    )
+    if request is None:
+        request = CacheRequest.of(
+            dataset, backbone, size=size, mode=mode, views=views, dtype=dtype, precision=precision
+        )
     plan = _plan(dataset, backbone, request, shard_images)
     needed = 0
     try:
