@@ -23,6 +23,7 @@ def visible(text: str) -> str:
     return "".join(ascii(c)[1:-1] if c in obeyed else c for c in text) if obeyed else text
 
 
+_LONGEST = 4000  # characters of a message
 _known_as: dict[str, str] = {}
 
 
@@ -38,14 +39,25 @@ def told(text: str) -> str:
     return text
 
 
+def never_long(text: str) -> str:
+    """A message without its middle, where what it repeats is longer than anyone reads."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST * 3 // 4]} [...] {text[-_LONGEST // 5 :]}"
+
+
 class FrostboxError(Exception):
     """Base of every error that frostbox raises on purpose.
 
-    Its message is one line, in which nothing is for a terminal to obey, whatever it repeats.
+    Its message is one line of a few thousand characters at most, in which nothing is for a terminal
+    to obey, whatever it repeats.
     """
 
     def __init__(self, *args: object) -> None:
-        lines = (told(visible(a)).replace("\n", " ") if isinstance(a, str) else a for a in args)
+        lines = (
+            never_long(told(visible(a)).replace("\n", " ")) if isinstance(a, str) else a
+            for a in args
+        )
         super().__init__(*lines)
 
 

@@ -167,8 +167,8 @@ class Settings:
         numbers = all(type(side) is int and 1 <= side <= _LARGEST for side in self.size)
         if len(self.size) != 2 or not numbers or self.size[0] * self.size[1] > _MOST_PIXELS:
             raise SettingsError(
-                f"size is {self.size}: it must be width and height, each of 1 to {_LARGEST} pixels "
-                f"and {_MOST_PIXELS:,} in all"
+                f"size is {shown(self.size)}: it must be width and height, each of 1 to {_LARGEST} "
+                f"pixels and {_MOST_PIXELS:,} in all"
             )
         if self.resize not in MODES:
             raise SettingsError(f"resize is {self.resize!r}: choose one of {', '.join(MODES)}")

@@ -155,7 +155,7 @@ class TrainSettings:
             flat = {**stored.pop("fit"), **stored}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
-                f"{path} is not a settings.json of frostbox: {one_line(repr(error))}"
+                f"{path} is not a settings.json of frostbox: {one_line(repr(error))[:300]}"
             ) from error
         if not isinstance(version, int) or version < 1:
             raise SettingsError(

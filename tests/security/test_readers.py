@@ -286,3 +286,12 @@ def test_a_coco_set_is_still_read(tmp_path: Path) -> None:
     path = write_coco_file(tmp_path / "set.json", [coco_image(1, "a.jpg")])
     assert read_coco(path).classes == ("person", "cat", "dog")
     assert len(CATEGORIES) == 3
+
+
+def test_no_message_grows_with_what_it_repeats() -> None:
+    whole = "photo.jpg is wrong: " + "x" * 3000 + "; mend it"
+    assert str(DataError(whole)) == whole
+    said = str(DataError("photo.jpg is wrong: " + "x" * 300_000 + "; mend it"))
+    assert len(said) < 4000
+    assert said.startswith("photo.jpg is wrong: xxx")
+    assert said.endswith("xxx; mend it")
