@@ -330,8 +330,9 @@ def test_only_what_changed_is_fetched_again(voc, fetched, tmp_path):
     assert sorted(fetched) == sorted(name for name in names if not name.endswith(".jpg"))
     fetched.clear()
     before = load(url, "train")
-    with local_copy(before.images[0].photo):
-        pass
+    with local_copy(before.images[0].photo) as copy:
+        photo = folder / "JPEGImages" / before.images[0].photo.name
+        assert copy.read_bytes() == photo.read_bytes()
     assert fetched == [f"JPEGImages/{before.images[0].photo.name}"]
     check_photo_sizes(load(url, "train").subset(before.images[:1]))
     assert len(fetched) == 1

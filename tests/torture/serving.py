@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -84,10 +85,8 @@ def _answer(port: int, photo: bytes, running: Running) -> bytes:
     limit = time.monotonic() + 3600
     while running.process.poll() is None and time.monotonic() < limit:
         if f":{port} " in running.said:
-            try:
+            with suppress(urllib.error.URLError, ConnectionError):  # it listens a moment later
                 return _ask(port, photo)
-            except (urllib.error.URLError, ConnectionError):  # it listens a moment later
-                pass
         time.sleep(0.05)
     raise AssertionError(f"no answer: {running.said}")
 

@@ -31,7 +31,7 @@ _TIMEOUT = 30.0
 # What zipfile, tarfile and the decompressors below them raise on a damaged or locked archive.
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError,
-    gzip.BadGzipFile, RuntimeError, NotImplementedError, ValueError,
+    gzip.BadGzipFile, RuntimeError, ValueError,
 )  # fmt: skip
 TRIES = 4  # in a row without a byte more
 PAUSE = 1.0  # seconds before another try; twice as long after each that was fruitless
