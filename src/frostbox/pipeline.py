@@ -7,10 +7,9 @@ console.
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from frostbox import backbones, evaluation, ranks, recipes, suite
 from frostbox.backbones.stages import Stages
-from frostbox.card import CARD, write_card
+from frostbox.card import write_card
 from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.formats import load_training, recognise
@@ -34,18 +33,18 @@ from frostbox.errors import DataError, DivergedError, SettingsError, told
 from frostbox.extraction import ensure_caches
 from frostbox.files import write_whole
 from frostbox.heads import Head, create_head, head_class, settings_of
-from frostbox.learning import THAW, Learner, feature_spec
+from frostbox.learning import Learner, feature_spec
 from frostbox.loggers import NONE as NO_LOGGER
-from frostbox.loggers import RUNS, RunLoggers, check_installed, logged_folders, logging_to
+from frostbox.loggers import RunLoggers, check_installed, logging_to
 from frostbox.progress import Progress
-from frostbox.resuming import BEFORE, LAST, command_to_resume
+from frostbox.resuming import command_to_resume
+from frostbox.run_folder import SETTINGS, folder_of, opened_run
 from frostbox.selection import Settings
 from frostbox.settings import TrainSettings
 from frostbox.summary import for_header, summarise
 from frostbox.thawing import NONE, stage_count
 from frostbox.training import FitResult, resolve_device
 
-SETTINGS = "settings.json"
 _RESAMPLES = 200  # a fifth of what `evaluate` takes: a training should not wait for its intervals
 
 
@@ -112,18 +111,16 @@ def train_run(
     # Names that a person typed must be there; those of a replayed run or a detector need not.
     absent = {*(settings.classes or ()), *settings.rename}
     absent -= {*(options.get("classes") or ()), *options.get("rename", {})}
-    with ranks.started(devices, nodes, device):
+    with ranks.started(devices, nodes, device), ExitStack() as held:
         console.quiet = console.quiet or not ranks.first()
         with clock.part("read"):
             train_set, val_set = ranks.in_turn(lambda: _read(data, settings, absent, console))
             settings = replace(settings, classes=train_set.classes)
             settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
             ranks.check_same((settings, _outline(train_set), _outline(val_set)), "data or settings")
-            run = ranks.from_first(
-                lambda: prepare_run(
-                    out, train_set.name, settings.head, resume=resume, overwrite=overwrite
-                )
-            )
+            run = folder_of(out, train_set.name, settings.head)
+            opening = opened_run(run, resume=resume, overwrite=overwrite)
+            ranks.from_first(lambda: held.enter_context(opening))
             ranks.from_first(lambda: _write_settings(run, settings, val_set, budget))
             backbone, head = ranks.in_turn(lambda: _network(settings, train_set, origin))
             count = stage_count(settings.thaw, len(backbone.strides))
@@ -340,30 +337,3 @@ def continued_settings(origin: Detector, given: Mapping[str, Any]) -> dict[str, 
     # The head comes trained: it is trained alone only where epochs are asked for.
     head_first = given.get("thaw", NONE) == NONE or "epochs" in given
     return {"head_first": head_first, **given, **known, "head_settings": own}
-
-
-def prepare_run(
-    out: str | Path | None, name: str, head: str, *, resume: bool, overwrite: bool
-) -> Path:
-    """The folder of the run, empty or with the run that is resumed.
-
-    Raises:
-        SettingsError: it holds a run, and neither resume nor overwrite is asked for.
-    """
-    run = Path(out) if out is not None else Path("runs") / f"{name}-{head}"
-    if run.exists() and not run.is_dir():
-        raise SettingsError(f"{run} is a file: give a folder for the run with --out")
-    marks = [run / mark for mark in (LAST, "best.safetensors", f"{THAW}/{LAST}")]
-    if any(mark.exists() for mark in marks) and not resume:
-        if not overwrite:
-            raise SettingsError(
-                f"{run} already holds a run: go on with --resume, replace it with --overwrite, or "
-                "name another folder with --out"
-            )
-        names = ("best.ckpt", BEFORE, "metrics.csv", SETTINGS, CARD, RUNS)
-        for mark in (*marks, *(run / name for name in names)):
-            mark.unlink(missing_ok=True)
-        for folder in (*logged_folders(run), run / THAW):
-            shutil.rmtree(folder, ignore_errors=True)
-    run.mkdir(parents=True, exist_ok=True)
-    return run

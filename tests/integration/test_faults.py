@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import frostbox as package
 from frostbox.errors import CheckpointError
@@ -371,7 +372,8 @@ def test_resume_before_the_first_checkpoint_and_where_there_is_no_run(
     assert result.status == 130
     assert f"stopped; go on with: frostbox train {shapes_voc} --out {run} --cache" in result.err
     assert result.err.endswith("--resume")
-    resumed = frostbox("train", shapes_voc, "--out", run, *cache, "--resume")
+    resume = ("train", shapes_voc, "--out", run, *cache, "--resume")
+    resumed = frostbox(*resume)
     assert resumed.status == 0, resumed.err
     assert frostbox(*words, "--out", tmp_path / "whole").status == 0
     assert_equal(run, tmp_path / "whole")
@@ -379,3 +381,13 @@ def test_resume_before_the_first_checkpoint_and_where_there_is_no_run(
     again = frostbox(*words, "--out", run)
     assert again.status == 1
     assert "already holds a run: go on with --resume, replace it with --overwrite" in again.err
+    # No second training goes into a folder in which one is at work, whatever it is told.
+    before = files(run)
+    with FileLock(run / ".lock"):
+        for way in ((*words, "--out", run, "--overwrite"), resume):
+            refused = frostbox(*way)
+            assert refused.status == 1
+            assert f"another frostbox is training in {run}: wait for it, or name" in refused.err
+    assert files(run) == before
+    assert frostbox(*words, "--out", run, "--overwrite").status == 0
+    assert_equal(run, tmp_path / "whole")
