@@ -173,7 +173,10 @@ def convert(
 @app.command()
 def extract(
     data: Data,
-    out: Annotated[str, typer.Option(help="Folder of the cache.")],
+    out: Annotated[str | None, typer.Option(help="Folder of this one cache; or")] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="folder of caches, in which `train --cache` finds it.")
+    ] = None,
     backbone: Backbone = "efficientnet_lite0",
     size: Size = "224",
     split: Split = "train",
@@ -196,10 +199,11 @@ def extract(
 
     with resumable():
         extract_features(
-            data, out, backbone=backbone, weights=weights, size=parse_size(size), split=split,
-            views=views, strides=parse_counts(strides, "strides"), resize=resize, engine=engine,
-            device=device, precision=precision, features=features, classes=parse_names(classes),
-            rename=parse_renames(rename), strict=strict, devices=devices, nodes=nodes,
+            data, out, cache=cache, backbone=backbone, weights=weights, size=parse_size(size),
+            split=split, views=views, strides=parse_counts(strides, "strides"), resize=resize,
+            engine=engine, device=device, precision=precision, features=features,
+            classes=parse_names(classes), rename=parse_renames(rename), strict=strict,
+            devices=devices, nodes=nodes,
         )  # fmt: skip
 
 

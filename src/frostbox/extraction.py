@@ -98,8 +98,9 @@ def ensure_caches(
 
 def extract_features(
     data: Any,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
+    cache: str | Path | None = None,
     split: str = "train",
     backbone: str = "efficientnet_lite0",
     weights: str = "auto",
@@ -118,18 +119,25 @@ def extract_features(
     devices: int | None = None,
     nodes: int | None = None,
 ) -> FeatureCache:
-    """Write a cache of a split's features into `out`; goes on where an earlier call was cut off.
+    """Write a cache of a split's features; goes on where an earlier call was cut off.
 
     Args:
+        out: the folder of this one cache; or
+        cache: a folder of caches, in which it gets the name by which `train` finds it.
         devices, nodes: processes a machine and machines that share the work, see
             distributed.open_ranks: where torchrun, SLURM or Kubernetes has started them, None for
             those; else the other processes of this machine are started here, by the same command.
     """
     console = console or Console(stderr=True, markup=False, emoji=False)
     TrainSettings(size=size, resize=resize, views=views)  # says what is wrong before any work
-    out = stand_in(out)
-    if out.is_file():
-        raise SettingsError(f"{out} is a file: give a folder for the cache with --out")
+    if (out is None) == (cache is None):
+        raise SettingsError(
+            "give --out for the folder of this cache, or --cache for a folder of caches, in which "
+            "`train` finds it"
+        )
+    where = stand_in(out) if out is not None else cache_root(cache)
+    if where.is_file():
+        raise SettingsError(f"{where} is a file: give a folder")
     place = resolve_device(device)
     with open_ranks(devices, nodes, place) as ranks:
         console = _speaking(console, ranks)
@@ -143,24 +151,26 @@ def extract_features(
             "precision": precision,
         }  # fmt: skip
         request = CacheRequest.of(dataset, network, **options)
-        if ranks.broadcast(ranks.main and FeatureCache.complete(out)):
-            cache = FeatureCache.open(out)
-            cache.check(request)
-            if ranks.broadcast(ranks.main and FeatureCache.whole(out)):
-                _say_done(cache, console)
-                return cache
+        if out is None:
+            where = cache_path(where, dataset, request)
+        if ranks.broadcast(ranks.main and FeatureCache.complete(where)):
+            found = FeatureCache.open(where)
+            found.check(request)
+            if ranks.broadcast(ranks.main and FeatureCache.whole(where)):
+                _say_done(found, console)
+                return found
         if engine == "auto":
-            engine = _kind_before([out], place)
+            engine = _kind_before([where], place)
         running = common_engine(engine, network, size, place, ranks, precision=precision)
         _say_estimate(
             [(dataset, views)], network, running, (size, resize, features), console, ranks, place
         )
-        cache = _extract(
-            dataset, network, out, running, Progress(console), strict=strict, ranks=ranks,
+        made = _extract(
+            dataset, network, where, running, Progress(console), strict=strict, ranks=ranks,
             request=request, **options,
         )  # fmt: skip
-        _say_done(cache, console)
-        return cache
+        _say_done(made, console)
+        return made
 
 
 def _say_done(cache: FeatureCache, console: Console) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
-from http.client import IncompleteRead
+import tarfile
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.datasets import VOCDetection
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from frostbox import data
+from frostbox.data import named
+from frostbox.data.download import Archive
 from frostbox.errors import DataError, NotFoundError, SettingsError
 from tests.conftest import TINY, TinyVoc
 
@@ -182,20 +182,28 @@ def test_wrong_settings(
         data.make_trainval_dataset(tmp_path, image, None, target)
 
 
-@pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("md5"), IncompleteRead(b"")])
-def test_a_failed_download_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+def test_voc2012_is_downloaded_once_and_a_failure_says_what_to_do(
+    tiny_voc: TinyVoc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        assert kwargs["download"] is True
-        raise error
+    packed, home, asked = tiny_voc(name="packed/VOC2012"), tmp_path / "new", []
 
-    monkeypatch.setattr(VOCDetection, "__init__", fail)
-    with pytest.raises(NotFoundError) as caught:
-        data.make_trainval_dataset(tmp_path / "new", NONE, None, LARGEST, True)
-    message = str(caught.value)
-    assert "VOCtrainval_11-May-2012.tar by hand" in message
-    assert str(tmp_path / "new" / "VOCdevkit" / "VOC2012" / "Annotations") in message
+    def fetch(archive: Archive, folder: Path, report: object = None) -> Path:
+        asked.append(archive.name)
+        if len(asked) == 1:
+            raise NotFoundError(f"fetch the file by hand into {folder}.")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(folder / archive.name, "w") as tar:
+            tar.add(packed, "VOCdevkit/VOC2012")
+        return folder / archive.name
+
+    monkeypatch.setattr(named, "fetch", fetch)
+    with pytest.raises(NotFoundError, match=f"by hand into {home}/downloads"):
+        data.make_trainval_dataset(home, NONE, None, LARGEST, True)
+    for _ in range(2):
+        train, _valid = data.make_trainval_dataset(home, NONE, None, LARGEST, True)
+        assert len(train) == 2
+    assert asked == 2 * ["VOCtrainval_11-May-2012.tar"]
+    assert (home / "VOCdevkit/VOC2012/Annotations").is_dir()
 
 
 def test_the_first_item_of_voc2012(voc2012: Path, tmp_path: Path) -> None:

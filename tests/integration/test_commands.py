@@ -165,18 +165,6 @@ def test_an_estimate_comes_before_the_work(shapes_voc, frostbox, tmp_path):
     assert "no caches" in frostbox("cache", "list", "--cache", tmp_path / "cache").out
 
 
-def test_extract_resumes_and_refuses_another_backbone(shapes_voc, frostbox, tmp_path):
-    command = ("extract", shapes_voc, "--size", 64, "--views", 5, "--out", tmp_path / "c")
-    assert "48 images x 5 views" in frostbox(*command).err
-    assert "48 images x 5 views" in frostbox(*command).err
-    other = frostbox(*command, "--backbone", "lite1")
-    assert other.status == 1
-    assert "backbone is efficientnet_lite0, not efficientnet_lite1" in other.err
-    sized = frostbox("extract", shapes_voc, "--size", 96, "--views", 2, "--out", tmp_path / "c")
-    assert sized.status == 1
-    assert "image size" in sized.err
-
-
 def test_explore_counts_plots_and_keeps_stdout_pure(shapes_voc, frostbox, tmp_path):
     result = frostbox("explore", shapes_voc, "--json", "-", "--out", tmp_path)
     numbers = json.loads(result.out)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
 from pathlib import Path
-from tarfile import TarError
 from typing import Any
 
 from PIL import Image
 from torch.utils.data import Dataset
 
 from frostbox.data.annotations import DetectionSet, ImageAnnotation
+from frostbox.data.named import kept_in
 from frostbox.data.photos import check_photo_sizes, read_image
 from frostbox.data.targets import (
     ClassicObject,
@@ -28,7 +27,7 @@ from frostbox.data.targets import (
 )
 from frostbox.data.transforms import MODES, Geometry, apply_image, geometry
 from frostbox.data.voc import load, read_annotation
-from frostbox.errors import NotFoundError, SettingsError
+from frostbox.errors import SettingsError
 
 logger = logging.getLogger("frostbox")
 
@@ -56,7 +55,7 @@ def make_trainval_dataset(
             'largest_bbox' (`target_to_tensor` of the largest object) or 'all_bbox' with
             `'num_cells': n` (`targets_to_grid_cell_tensor`). The last two may repeat
             `'image_transform_params'`.
-        download: whether to fetch VOC2012 with torchvision into `dataset_dir` first.
+        download: whether to fetch VOC2012 into `dataset_dir` first, unless it is there.
 
     Returns:
         `(train_dataset, valid_dataset)`, each item `(image, target)`. Photos that a list names and
@@ -72,7 +71,7 @@ def make_trainval_dataset(
     target_mode, num_cells = _target_settings(target_transform_params, image_transform_params)
     folder = Path(dataset_dir).expanduser()
     if download:
-        _download(folder)
+        kept_in("voc2012", folder)
     voc2012 = folder / "VOCdevkit" / "VOC2012"
     root = voc2012 if voc2012.is_dir() else folder
     train = load(root, "train", require_photos=True)
@@ -205,19 +204,3 @@ def _check_keys(params: Mapping[str, Any], known: set[str], where: str) -> None:
 def _check_count(value: Any, where: str, unit: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SettingsError(f"{where} is {value!r}; give a whole number of {unit}, at least 1.")
-
-
-def _download(folder: Path) -> None:
-    """Fetch VOC2012 with torchvision. Raises NotFoundError, saying what to do by hand."""
-    from torchvision.datasets import VOCDetection
-    from torchvision.datasets.voc import DATASET_YEAR_DICT
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        VOCDetection(folder, year="2012", image_set="trainval", download=True)
-    except (OSError, RuntimeError, EOFError, TarError, HTTPException) as error:
-        archive = DATASET_YEAR_DICT["2012"]
-        raise NotFoundError(
-            f"VOC2012 could not be downloaded ({error}); fetch {archive['url']} by hand and unpack "
-            f"it in {folder}, so that {folder / archive['base_dir'] / 'Annotations'} exists."
-        ) from error

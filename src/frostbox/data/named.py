@@ -97,7 +97,19 @@ def locate(name: str) -> list[Path]:
         NotFoundError, DataError: a download that fails, see `download.fetch`.
     """
     parts = ["voc2007", "voc2012"] if "+" in name else [name.lower()]
-    return [_find(part) or _download(part) for part in parts]
+    return [_find(part) or _download(part, data_home()) for part in parts]
+
+
+def kept_in(name: str, home: Path) -> Path:
+    """The folder of a data set below `home`, downloaded into it where it is not there yet.
+
+    Raises:
+        NotFoundError, DataError: a download that fails, see `download.fetch`.
+    """
+    folder = home / SETS[name].folder
+    if not _begun(name, home) and _is_it(name, folder):
+        return folder
+    return _download(name, home)
 
 
 def places() -> list[Path]:
@@ -108,8 +120,7 @@ def places() -> list[Path]:
 
 def _find(name: str) -> Path | None:
     known = SETS[name]
-    marks = [_mark(data_home(), archive) for archive in known.archives]
-    begun = any(mark.is_file() for mark in marks) and not all(mark.is_file() for mark in marks)
+    begun = _begun(name, data_home())
     tails = [known.folder, Path(known.folder).name, "coco", "COCO"]
     for place in places():
         for tail in tails:
@@ -122,6 +133,12 @@ def _find(name: str) -> Path | None:
     return None
 
 
+def _begun(name: str, home: Path) -> bool:
+    """Whether some of its archives were unpacked there, and not all."""
+    done = [_mark(home, archive).is_file() for archive in SETS[name].archives]
+    return any(done) and not all(done)
+
+
 def _is_it(name: str, folder: Path) -> bool:
     if not folder.is_dir():
         return False
@@ -131,9 +148,8 @@ def _is_it(name: str, folder: Path) -> bool:
     return any(path.stem.endswith("2017") and path.stem.startswith("instances") for path in files)
 
 
-def _download(name: str) -> Path:
+def _download(name: str, home: Path) -> Path:
     known = SETS[name]
-    home = data_home()
     size = sum(archive.nbytes for archive in known.archives) / 1e9
     logger.warning("%s: no copy found; downloading %.1f GB into %s", name, size, home)
     if not (home / known.folder).is_dir():
