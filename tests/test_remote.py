@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from frostbox import remote
 from frostbox.errors import NotFoundError, RemoteError, SettingsError
 from frostbox.remote import RemoteFolder, is_remote, kept_bytes, remote_home
 from tests.s3 import bucket, s3_server  # noqa: F401
@@ -54,12 +58,14 @@ def test_files_are_listed_fetched_once_and_held(folder):
         assert path.suffix == ".jpg"
     assert not path.exists()
     assert len(calls) == len(kept()) == 1
+    assert not folder._locks
     again = pickle.loads(pickle.dumps(folder))
     with again.held("b/3.jpg", files["b/3.jpg"]) as path:
         assert path.read_bytes() == b"\3" * 1000
 
 
 def test_no_more_is_kept_than_was_said_and_what_is_held_stays(folder, monkeypatch):
+    monkeypatch.setattr(remote, "_LEAST", 1)
     monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", "4000")
     files = folder.files()
     first = "a/0.jpg"
@@ -98,16 +104,115 @@ def test_a_changed_file_is_another_one(folder, tmp_path):
     assert "a/0.jpg" not in folder.files()
 
 
-def test_what_a_killed_process_held_goes(folder):
-    files = folder.files()
-    left = remote_home() / "held" / "999999999-0.jpg"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"x")
-    from frostbox import remote
+HOLDS = """
+import os, sys
+os.getpid = lambda: 999999999  # as in containers, where each is process 1
+from frostbox.remote import RemoteFolder
+folder, name = RemoteFolder(sys.argv[1]), sys.argv[2]
+with folder.held(name, folder.files()[name]) as path:
+    print(path, flush=True)
+    sys.stdin.readline()
+    print(path.read_bytes()[0], flush=True)
+"""
 
-    remote._room.fetched = None
+FORKS = """
+import os, sys
+from frostbox.remote import RemoteFolder
+folder, first, second = RemoteFolder(sys.argv[1]), "a/0.jpg", "b/1.jpg"
+files = folder.files()
+folder.fetch(second, files[second])
+ours = folder.held(first, files[first])
+print(ours.__enter__(), flush=True)
+if os.fork():
+    os._exit(0)
+with folder.held(second, files[second]) as path:
+    print(path, flush=True)
+    sys.stdin.readline()
+    print(path.read_bytes()[0], flush=True)
+os._exit(0)
+"""
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def look_for_the_dead(folder: RemoteFolder, name: str) -> None:
+    """Fetch a file as the first of a process."""
+    remote._process().fetched = None
+    folder.fetch(name, folder.files()[name])
+
+
+def test_processes_of_one_number_leave_each_other_what_they_hold(folder):
+    with start(HOLDS, folder.url, "a/0.jpg") as one:
+        held = Path(one.stdout.readline().strip())
+        with start(HOLDS, folder.url, "b/1.jpg") as other:
+            assert Path(other.stdout.readline().strip()) != held
+            assert other.communicate("\n") == ("1\n", None)
+        look_for_the_dead(folder, "a/2.jpg")
+        assert held.read_bytes() == b"\0" * 1000
+        assert sorted(path.read_bytes()[0] for path in kept()) == [0, 1, 2]
+        one.kill()
+    look_for_the_dead(folder, "b/3.jpg")
+    assert not held.parent.exists()
+    ours = remote._process().folders[remote_home()][0]
+    assert list((remote_home() / "held").iterdir()) == [ours]
+
+
+def test_a_forked_process_holds_by_names_of_its_own(folder):
+    with start(FORKS, folder.url) as child:
+        first, second = (Path(child.stdout.readline().strip()) for _ in range(2))
+        assert first.parent != second.parent
+        child.wait()  # the one that forked
+        look_for_the_dead(folder, "b/3.jpg")
+        assert not first.exists()
+        assert child.communicate("\n") == ("1\n", None)
+
+
+def test_a_name_that_is_taken_is_not_written_over(folder, monkeypatch, tmp_path):
+    files = folder.files()
+    (tmp_path / "taken").write_bytes(b"mine")
     folder.fetch("a/0.jpg", files["a/0.jpg"])
-    assert not left.exists()
+    monkeypatch.setattr(remote, "_new_name", lambda _: tmp_path / "taken")
+    with pytest.raises(FileExistsError), folder.held("a/0.jpg", files["a/0.jpg"]):
+        pass
+    assert (tmp_path / "taken").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("damage", ["cut short", "all gone"])
+def test_what_is_no_longer_whole_here_is_fetched_again(folder, damage):
+    file = folder.files()["a/2.jpg"]
+    folder.fetch("a/2.jpg", file)
+    if damage == "cut short":
+        kept()[0].write_bytes(b"")
+    else:
+        shutil.rmtree(remote_home())
+    with folder.held("a/2.jpg", file) as path:
+        assert path.read_bytes() == b"\2" * 1000
+
+
+def test_a_file_has_its_name_when_it_lies_on_the_disk(folder, monkeypatch):
+    seen, sync = [], os.fsync
+    monkeypatch.setattr("frostbox.remote.os.fsync", lambda fd: (seen.append(kept()), sync(fd)))
+    folder.fetch("a/0.jpg", folder.files()["a/0.jpg"])
+    assert seen == [[]]
+    assert len(kept()) == 1
+
+
+def test_a_file_that_is_too_large_for_the_bound_is_refused(folder, monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    folder.put(tmp_path / "file", "large.jpg")
+    large = folder.files()["large.jpg"]
+    monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", "1MB")
+    monkeypatch.setattr(RemoteFolder, "copy", None)  # nothing is fetched
+    said = f"{folder.url}/large.jpg has 1.0 MB, too much .* set FROSTBOX_REMOTE_SIZE=2MB"
+    with pytest.raises(SettingsError, match=said):
+        folder.fetch("large.jpg", large)
+    with pytest.raises(SettingsError, match=said), folder.held("large.jpg", large):
+        pass
 
 
 def test_a_connection_that_breaks_is_tried_again(folder, monkeypatch):
@@ -142,10 +247,10 @@ def test_what_cannot_be_reached_is_one_sentence(bucket, monkeypatch):  # noqa: F
     with pytest.raises((RemoteError, NotFoundError)) as caught:
         RemoteFolder("s3://no-such-bucket/a").read("x")
     assert "\n" not in str(caught.value)
-    for text, meant in (("3GB", 3 * 10**9), ("0.5 mb", 500_000), ("70", 70)):
+    for text, meant in (("3GB", 3 * 10**9), ("1.5 mb", 1_500_000), ("2000000", 2_000_000)):
         monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", text)
         assert kept_bytes() == meant
-    for text in ("0", "much", "-3GB"):
+    for text in ("0", "much", "-3GB", "0.5", "20", "0.9MB"):
         monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", text)
         with pytest.raises(SettingsError, match="give a size such as 20GB"):
             kept_bytes()

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -20,13 +21,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from weakref import WeakValueDictionary
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from frostbox.errors import NotFoundError, RemoteError, SettingsError, one_line
+from frostbox.units import size_text
 from frostbox.untrusted import is_plain
 
-_DEFAULT = 20_000_000_000
+_DEFAULT = "20GB"
+_LEAST = 1_000_000  # of a bound: less is a unit that was forgotten
 _SLACK = 8  # of that part of the bound, what was fetched since is counted before room is made
 _TRIES = 4
 _UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -34,7 +38,6 @@ _UNITS = {"": 1, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "checksum", "LastModified", "last_modified",
            "mtime", "created")  # fmt: skip
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
-_numbers = itertools.count()
 
 
 def is_remote(path: object) -> bool:
@@ -75,15 +78,16 @@ def kept_bytes() -> int:
     """How much of it may be kept (FROSTBOX_REMOTE_SIZE, such as 50GB), 20 GB without.
 
     Raises:
-        SettingsError: the variable says something else than a size.
+        SettingsError: the variable says something else than a size of 1 MB at least.
     """
-    given = os.environ.get("FROSTBOX_REMOTE_SIZE", "")
+    given = os.environ.get("FROSTBOX_REMOTE_SIZE") or _DEFAULT
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]B)?\s*", given, re.IGNORECASE)
-    if not given:
-        return _DEFAULT
-    if found is None or not float(found[1]):
-        raise SettingsError(f"FROSTBOX_REMOTE_SIZE is {given!r}: give a size such as 20GB")
-    return int(float(found[1]) * _UNITS[(found[2] or "").upper()])
+    nbytes = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else 0
+    if nbytes < _LEAST:
+        raise SettingsError(
+            f"FROSTBOX_REMOTE_SIZE is {given!r}: give a size such as 20GB, and 1MB at least"
+        )
+    return nbytes
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ class RemoteFolder:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._fs, self._base = _file_system(self.url)
-        self._locks: dict[str, threading.Lock] = {}
+        # A lock is there for as long as somebody has it or waits for it.
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._own = threading.Lock()
 
     def __reduce__(self) -> tuple[type[RemoteFolder], tuple[str]]:
@@ -159,45 +164,35 @@ class RemoteFolder:
 
         Raises:
             NotFoundError: it is gone from there. RemoteError: it cannot be fetched.
+            SettingsError: it is too large for the bound on what is kept.
         """
         place = self._place(name, file)
+        fetched = self._have(name, file)
         # A second name: whoever makes room, in whatever process, leaves that one alone.
-        own = remote_home() / "held" / f"{os.getpid()}-{next(_numbers)}{place.suffix}"
-        own.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            self.fetch(name, file)
-            with contextlib.suppress(FileNotFoundError):  # taken away in between: once more
-                try:
-                    os.link(place, own)
-                except FileNotFoundError:
-                    raise
-                except OSError:  # a file system without links
-                    shutil.copyfile(place, own)
-                break
+        while not _linked(place, own := _new_name(place.suffix)):  # taken away in between
+            fetched = self._have(name, file) or fetched
         try:
+            if fetched:
+                _make_room(file.nbytes)
             yield own
         finally:
             own.unlink(missing_ok=True)
 
     def fetch(self, name: str, file: RemoteFile) -> None:
         """Have it on this machine, unless it is there already. Errors are those of `held`."""
-        place = self._place(name, file)
-        with self._own:
-            lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
-            try:
-                os.utime(place)
-                return
-            except FileNotFoundError:
-                place.parent.mkdir(parents=True, exist_ok=True)
-            self.copy(name, file, place)
-        with self._own:
-            self._locks.pop(name, None)
-        _make_room(file.nbytes)
+        if self._have(name, file):
+            _make_room(file.nbytes)
 
-    def copy(self, name: str, file: RemoteFile, target: Path) -> None:
-        """Fetch it into a file of its own, which is whole or not there. Errors as of `held`."""
-        partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    def drop(self, name: str, file: RemoteFile) -> None:
+        """Take away the copy on this machine, so that it is fetched again; it is damaged."""
+        self._place(name, file).unlink(missing_ok=True)
+
+    def copy(self, name: str, file: RemoteFile, target: Path, partial: Path | None = None) -> None:
+        """Fetch it into a file of its own, which is whole or not there. Errors as of `held`.
+
+        `partial` is its name until then: one beside `target` if not given.
+        """
+        partial = partial or target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
         try:
             self._get(name, partial)
             got = partial.stat().st_size
@@ -206,6 +201,8 @@ class RemoteFolder:
                     f"{self.url}/{name} has {got:,} bytes, not {file.nbytes:,} as it was "
                     "listed: it was changed meanwhile; run the command again"
                 )
+            with partial.open("rb+") as whole:  # else a power cut may leave the name alone
+                os.fsync(whole.fileno())
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -249,6 +246,26 @@ class RemoteFolder:
         key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return remote_home() / "kept" / key[:2] / f"{key[2:]}{PurePosixPath(name).suffix}"
 
+    def _have(self, name: str, file: RemoteFile) -> bool:
+        """Have it on this machine; whether it had to be fetched. Errors are those of `held`."""
+        place = self._place(name, file)
+        with self._own:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            with contextlib.suppress(FileNotFoundError):
+                if place.stat().st_size == file.nbytes:
+                    os.utime(place)  # it was used now
+                    return False
+            bound = kept_bytes()
+            if file.nbytes > bound - bound // _SLACK:  # it would be what makes room for others
+                raise SettingsError(
+                    f"{self.url}/{name} has {size_text(file.nbytes)}, too much to be kept within "
+                    f"{size_text(bound)}: set FROSTBOX_REMOTE_SIZE={-(-file.nbytes // 500_000)}MB"
+                )
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.copy(name, file, place, _new_name(".tmp"))
+        return True
+
     def _get(self, name: str, target: Path) -> None:
         with self._said(f"{self.url}/{name}"):
             for left in range(_TRIES)[::-1]:
@@ -289,26 +306,71 @@ def _stamp(info: Mapping[str, Any]) -> str:
     return next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
 
 
-class _Room:
-    """What this process has fetched since it last looked at all that is kept."""
+def _linked(place: Path, own: Path) -> bool:
+    """Give a file a second name; False where it is gone."""
+    try:
+        os.link(place, own)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        try:
+            shutil.copyfile(place, own)
+        except OSError as error:
+            own.unlink(missing_ok=True)
+            if isinstance(error, FileNotFoundError):
+                return False
+            raise
+    return True
+
+
+class _Process:
+    """What a process knows of itself. One that is forked starts anew: locks do not outlive it.
+
+    Attributes:
+        fetched: bytes since it last looked at all that is kept; None before it has.
+        folders: of its names, by `remote_home`, each with the lock that says that it is alive.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.fetched: int | None = None  # None: it has not looked
+        self.counting, self.naming = threading.Lock(), threading.Lock()
+        self.fetched: int | None = None
+        self.folders: dict[Path, tuple[Path, FileLock]] = {}
+        self.numbers = itertools.count()
 
 
-_room = _Room()
+_processes: dict[int, _Process] = {}
+
+
+def _process() -> _Process:
+    return _processes.setdefault(os.getpid(), _Process())
+
+
+def _new_name(suffix: str) -> Path:
+    """A name for a file that is this process's alone, and goes when the process has ended."""
+    us, home = _process(), remote_home()
+    with us.naming:
+        folder, _ = us.folders.get(home, (None, None))
+        if folder is None or not folder.is_dir():
+            folder = home / "held" / secrets.token_hex(8)
+            alive = FileLock(folder / ".lock", thread_local=False)
+            with FileLock(home / ".room"):  # nobody looks for the dead meanwhile
+                folder.mkdir(parents=True)
+                alive.acquire()
+            us.folders[home] = folder, alive
+    return folder / f"{next(us.numbers)}{suffix}"
 
 
 def _make_room(nbytes: int) -> None:
     """Count what was fetched, and remove what was not used for longest where it is too much."""
-    bound = kept_bytes()
-    with _room.lock:
-        if _room.fetched is not None:
-            _room.fetched += nbytes
-            if _room.fetched < bound // _SLACK:
+    bound, us = kept_bytes(), _process()
+    with us.counting:
+        if us.fetched is not None:
+            us.fetched += nbytes
+            if us.fetched < bound // _SLACK:
                 return
-        _room.fetched = 0
+        us.fetched = 0
         home = remote_home()
         with FileLock(home / ".room"):
             _drop_names_of_the_dead(home / "held")
@@ -316,8 +378,7 @@ def _make_room(nbytes: int) -> None:
             for path in (home / "kept").glob("*/*"):
                 with contextlib.suppress(FileNotFoundError):
                     stat = path.stat()
-                    if path.suffix != ".tmp" or time.time() - stat.st_mtime > 86_400:
-                        found.append((stat.st_mtime, stat.st_size, path))
+                    found.append((stat.st_mtime, stat.st_size, path))
             total = sum(size for _, size, _ in found)
             for _, size, path in sorted(found):
                 if total <= bound - bound // _SLACK:
@@ -327,8 +388,12 @@ def _make_room(nbytes: int) -> None:
 
 
 def _drop_names_of_the_dead(folder: Path) -> None:
-    """Names by which processes that were killed held files."""
-    for path in folder.glob("*-*"):
-        pid = path.name.partition("-")[0]
-        if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
-            path.unlink(missing_ok=True)
+    """Names by which processes that have ended held files: nobody has the locks beside them."""
+    ours = {own for own, _ in _process().folders.values()}
+    for names in {*folder.glob("*/")} - ours:
+        try:
+            with FileLock(names / ".lock", timeout=0):
+                pass
+        except Timeout:
+            continue
+        shutil.rmtree(names)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,9 +19,11 @@ from typer.testing import CliRunner
 from frostbox.cli import app
 from frostbox.data.voc import load
 from frostbox.errors import CacheError, DataError, RemoteError
+from frostbox.features import remote_cache
 from frostbox.features.cache import FeatureCache
 from frostbox.features.extract import extract
 from frostbox.features.index import INDEX_FILE
+from frostbox.features.mapped import damaged
 from frostbox.heads import FeatureSpec, create_head
 from frostbox.loading import batches
 from frostbox.remote import RemoteFolder, remote_home
@@ -114,7 +121,8 @@ def test_one_that_was_cut_off_goes_on(photos, bucket, tmp_path, monkeypatch):  #
         RemoteFolder, "put", lambda self, path, name: (put.append(name), original(self, path, name))
     )
     one_process(photos, 8, url)
-    assert {name for name in put if name != INDEX_FILE} == {"shard-00002.safetensors"}
+    shards = {name for name in put if name.endswith(".safetensors")}
+    assert shards == {"shard-00002.safetensors"}
     assert there(url) == files(tmp_path / "local")
     assert before.keys() == RemoteFolder(url).files().keys()
 
@@ -136,6 +144,53 @@ def test_damaged_shards_are_named(photos, bucket, tmp_path):  # noqa: F811
         FeatureCache.open(url)
     one_process(photos, 8, url)
     assert FeatureCache.open(url).read([(3, 0)])[0].isfinite().all()
+
+
+def test_a_shard_that_was_damaged_here_is_fetched_once_more(photos, bucket, gets):  # noqa: F811
+    url = f"{bucket}/cache"
+    wanted = one_process(photos, 8, url).read([(0, 0)])[0]
+    for path in (remote_home() / "kept").glob("*/*"):  # what a power cut leaves
+        path.write_bytes(bytes(path.stat().st_size))
+    cache = FeatureCache.open(url)
+    assert torch.equal(cache.read([(0, 0)])[0], wanted)
+    assert gets == ["shard-00000.safetensors"]
+    again = FeatureCache.open(url)
+    assert torch.equal(again.read([(0, 0)])[0], wanted)
+    assert len(gets) == 1
+    with (
+        pytest.raises(CacheError, match=f"the shard {url}/shard-00000.safetensors is damaged: x"),
+        again.remote.held(again.index.shards[0]) as copy,
+    ):
+        raise damaged(copy, "x")
+
+
+def test_messages_name_the_address(bucket, tmp_path):  # noqa: F811
+    url = f"{bucket}/cache"
+    (tmp_path / "file").write_bytes(b"{")
+    RemoteFolder(url).put(tmp_path / "file", INDEX_FILE)
+    with pytest.raises(CacheError, match=f"^{url}/{INDEX_FILE} is damaged"):
+        FeatureCache.open(url)
+
+
+def test_what_stands_for_a_folder_is_written_once(bucket, monkeypatch):  # noqa: F811
+    together, written, write = threading.Barrier(4), [], remote_cache.write_whole
+
+    def slow(path, content):
+        written.append(path)
+        time.sleep(0.1)
+        return write(path, content)
+
+    def made(_):
+        together.wait()
+        return remote_cache.stand_in(f"{bucket}/caches")
+
+    monkeypatch.setattr(remote_cache, "write_whole", slow)
+    with ThreadPoolExecutor(4) as pool:
+        (place,) = {*pool.map(made, range(4))}
+    assert len(written) == 1
+    assert remote_cache.shown(place / "a/b") == f"{bucket}/caches/a/b"
+    written[0].write_text("")
+    assert remote_cache.shown(remote_cache.stand_in(f"{bucket}/caches")) == f"{bucket}/caches"
 
 
 def test_a_folder_of_something_else_is_left_alone(photos, bucket, tmp_path, monkeypatch):  # noqa: F811
@@ -177,6 +232,7 @@ def test_an_epoch_fetches_each_shard_once_within_the_bound(learned, monkeypatch,
     data, local, remote, spec = learned
     shard = max(shard.nbytes for shard in remote.index.shards)
     bound = 8 * shard
+    monkeypatch.setattr("frostbox.remote._LEAST", 1)
     assert remote.nbytes > bound
     monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", str(bound))
     remote = FeatureCache.open(f"{remote.remote.folder.url}")
@@ -206,6 +262,7 @@ def test_training_from_it_gives_the_same_weights(learned, tmp_path, monkeypatch)
     heads = []
     for name, cache in (("local", local), ("remote", remote)):
         if name == "remote":
+            monkeypatch.setattr("frostbox.remote._LEAST", 1)
             monkeypatch.setenv("FROSTBOX_REMOTE_SIZE", str(cache.nbytes // 2))
         torch.manual_seed(0)
         head = create_head("grid", spec, 3)
@@ -213,6 +270,63 @@ def test_training_from_it_gives_the_same_weights(learned, tmp_path, monkeypatch)
         fit(head, CachedViews(cache, data, head), None, settings, tmp_path / f"run-{name}")
         heads.append(head.state_dict())
     assert all(torch.equal(value, heads[1][key]) for key, value in heads[0].items())
+
+
+def until(true: Callable[[], bool]) -> bool:
+    """Whether it becomes true within ten seconds."""
+    end = time.monotonic() + 10
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
+    return true()
+
+
+def test_fetching_ahead_keeps_to_its_order_and_ends():
+    found: list[str] = []
+    ahead = remote_cache._Ahead("abcdefghij", 3, found.append)
+    assert until(lambda: len(found) == 3)
+    ahead.reached("b")
+    assert until(lambda: len(found) == 5)
+    ahead.reached("a")
+    ahead.reached("z")
+    time.sleep(0.1)
+    assert sorted(found) == [*"abcde"]
+    ahead.stop()
+    ahead.reached("j")
+    assert until(lambda: not any(t.name == "fetch" for t in threading.enumerate()))
+    assert len(found) == 5
+
+
+def test_an_empty_order_ends_what_was_fetched_ahead(learned, monkeypatch):
+    _, _, remote, _ = learned
+    begun, let = [], threading.Event()
+    monkeypatch.setattr(RemoteFolder, "fetch", lambda _, name, __: (begun.append(name), let.wait()))
+    remote.follow(range(len(remote)))
+    assert until(lambda: len(begun) == remote_cache._AT_ONCE)
+    remote.follow(())
+    remote.follow([])
+    let.set()
+    assert until(lambda: not any(t.name == "fetch" for t in threading.enumerate()))
+    assert len(begun) == remote_cache._AT_ONCE
+
+
+AHEAD = """
+import threading, time
+from frostbox.features.remote_cache import _Ahead
+begun = threading.Event()
+def fetch(name):
+    print(name, flush=True)
+    begun.set()
+    time.sleep(2)
+_Ahead([str(k) for k in range(12)], 12, fetch)
+begun.wait()
+"""
+
+
+def test_no_process_waits_for_what_it_was_to_fetch_ahead():
+    done = subprocess.run([sys.executable, "-c", AHEAD], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert 0 < len(done.stdout.split()) <= remote_cache._AT_ONCE
+    assert not done.stderr
 
 
 @pytest.mark.slow

@@ -11,12 +11,13 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostbox.errors import CacheError, FrostboxError, NotFoundError
+from filelock import FileLock
+
+from frostbox.errors import CacheError, FrostboxError, NotFoundError, know_as
 from frostbox.files import write_whole
 from frostbox.remote import RemoteFile, RemoteFolder, is_remote, kept_bytes, remote_home
 
@@ -41,8 +42,17 @@ def stand_in(path: str | Path) -> Path:
     key = hashlib.blake2b(folder.url.encode(), digest_size=8).hexdigest()
     place = remote_home() / "caches" / key / folder.name
     place.mkdir(parents=True, exist_ok=True)
-    write_whole(place.parent / _URL, folder.url)
+    know_as(str(place), folder.url)
+    known = place.parent / _URL
+    if not _says(known, folder.url):
+        with FileLock(f"{known}.lock"):  # all ranks of a machine come here
+            if not _says(known, folder.url):
+                write_whole(known, folder.url)
     return place
+
+
+def _says(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_text(encoding="utf-8") == text
 
 
 def remote_of(folder: Path) -> RemoteFolder | None:
@@ -61,7 +71,7 @@ def _url(folder: Path) -> str | None:
     if not folder.is_relative_to(root):
         return None
     key, _, *below = folder.relative_to(root).parts
-    return "/".join([(root / key / _URL).read_text(), *below])
+    return "/".join([(root / key / _URL).read_text(encoding="utf-8"), *below])
 
 
 def content(folder: Path, name: str) -> bytes:
@@ -139,25 +149,35 @@ class RemoteShards:
     def held(self, shard: Shard) -> Iterator[Path]:
         """A copy on this machine, whose sha256 was compared.
 
-        Raises CacheError, NotFoundError, RemoteError.
+        One that was damaged here, by a power cut or its disk, is fetched once more.
+
+        Raises CacheError, NotFoundError, RemoteError, SettingsError.
         """
         if self._ahead is not None:
             self._ahead.reached(shard.file)
-        with self.folder.held(shard.file, self._file(shard)) as path:
-            if shard.file not in self._verified:
-                with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                        raise CacheError(
-                            f"the shard {self.folder.url}/{shard.file} is damaged: its sha256 is "
-                            "not the index's; delete it and run the same extract command again"
-                        )
-                self._verified.add(shard.file)
-            yield path
+        file = self._file(shard)
+        where = f"the shard {self.folder.url}/{shard.file}"
+        for _ in range(2):
+            with self.folder.held(shard.file, file) as path:
+                if shard.file in self._verified or _sha256(path) == shard.sha256:
+                    self._verified.add(shard.file)
+                    try:
+                        yield path
+                    except CacheError as error:  # of that copy, whose name means nothing to anyone
+                        said = str(error).replace(f"the shard {path}", where)
+                        raise CacheError(said) from error
+                    return
+            self.folder.drop(shard.file, file)
+        raise CacheError(
+            f"{where} is damaged: its sha256 is not the index's; delete it and run the same "
+            "extract command again"
+        )
 
     def follow(self, order: Sequence[Shard]) -> None:
         """Fetch shards that will be read in this order before they are, a part of the room ahead.
 
-        What was fetched ahead before is left to its end.
+        What is being fetched ahead for an earlier order comes to its end, and the rest of that
+        order is left. An empty order leaves it at that.
         """
         if self._ahead is not None:
             self._ahead.stop()
@@ -170,7 +190,7 @@ class RemoteShards:
     def _fetch(self, name: str) -> None:
         try:
             self.folder.fetch(name, self._files[name])
-        except FrostboxError as error:  # whoever reads it tries once more, and says it
+        except (FrostboxError, OSError) as error:  # whoever reads it tries once more, and says it
             _LOG.debug("not fetched ahead: %s", error)
 
     def _file(self, shard: Shard) -> RemoteFile:
@@ -178,28 +198,47 @@ class RemoteShards:
         return self._files[shard.file]
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class _Ahead:
-    """Fetches names in order, so many ahead of what was reached."""
+    """Fetches names in order, so many ahead of what was reached.
+
+    In threads for which no process waits at its end.
+    """
 
     def __init__(self, order: Sequence[str], count: int, fetch: Callable[[str], None]) -> None:
         self._order, self._count, self._fetch = order, count, fetch
         self._place = {name: k for k, name in enumerate(order)}
-        self._begun = 0
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(_AT_ONCE, "fetch")
-        self._up_to(count)
+        self._begun, self._end = 0, count
+        self._changed = threading.Condition()
+        for _ in order[:_AT_ONCE]:
+            threading.Thread(target=self._work, name="fetch", daemon=True).start()
 
     def reached(self, name: str) -> None:
         """This one is read now."""
         if name in self._place:
-            self._up_to(self._place[name] + 1 + self._count)
-
-    def _up_to(self, end: int) -> None:
-        with self._lock:
-            for name in self._order[self._begun : end]:
-                self._pool.submit(self._fetch, name)
-            self._begun = max(self._begun, min(end, len(self._order)))
+            with self._changed:
+                self._end = max(self._end, self._place[name] + 1 + self._count)
+                self._changed.notify_all()
 
     def stop(self) -> None:
         """Begin no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._begun = len(self._order)
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while (name := self._next()) is not None:
+            self._fetch(name)
+
+    def _next(self) -> str | None:
+        """What is to be fetched next, when it is time; None when there is nothing any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._end <= self._begun < len(self._order))
+            if self._begun == len(self._order):
+                return None
+            self._begun += 1
+            return self._order[self._begun - 1]
