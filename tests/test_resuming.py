@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import csv
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from frostbox.errors import DivergedError
+from frostbox import resuming
+from frostbox.errors import DivergedError, TrainingError
 from frostbox.heads import create_head
-from frostbox.resuming import command_to_resume
+from frostbox.resuming import BEFORE, LAST, command_to_resume
 from frostbox.steps import HeadModule
 from frostbox.training import CachedViews, view_sampler
 from tests.damage import spoil_loss
@@ -62,6 +64,30 @@ def test_within_an_epoch_too_no_more_is_lost_than_was_said(
         list(csv.DictReader((tmp_path / part / "metrics.csv").open())) for part in ("whole", "cut")
     ]
     assert rows[0] == rows[1]
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before(
+    shapes, tmp_path, monkeypatch
+):
+    every_batch = replace(SETTINGS, batch_size=8, keep_minutes=1e-9)
+    mend = stop_before(monkeypatch, 4)
+    with pytest.raises(Stop):
+        run(shapes, "grid", tmp_path / "run", every_batch)
+    mend()
+    good = (tmp_path / "run" / BEFORE).read_bytes()
+    (tmp_path / "run" / LAST).write_bytes(b"half")
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "write_whole", full)
+        with pytest.raises(TrainingError, match="go on with --resume from the one before"):
+            run(shapes, "grid", tmp_path / "run", every_batch, resume=True)
+    assert (tmp_path / "run" / BEFORE).read_bytes() == good
+    whole, _ = run(shapes, "grid", tmp_path / "whole", every_batch)
+    resumed, _ = run(shapes, "grid", tmp_path / "run", every_batch, resume=True)
+    assert_equal_weights(weights(whole), weights(resumed))
 
 
 def test_a_run_that_was_moved_knows_what_was_best(shapes, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
     import frostbox
     detector = frostbox.train("VOCdevkit/VOC2007")
-    detector = frostbox.Detector.load("runs/voc2007/best.safetensors")
+    detector = frostbox.Detector.load("runs/VOC2007-pyramid/best.safetensors")
     detections = detector.predict("photo.jpg")
 
 Names are imported when they are first used, so that `import frostbox` costs nothing.

@@ -36,7 +36,7 @@ def train(
         str | None,
         typer.Option(
             help="Network input in pixels: 320, or WIDTHxHEIGHT.",
-            show_default="320; 416 up to 1000 images; 224 for grid and single",
+            show_default="320; 416 up to 1000 images; 512 on a GPU above; 224 for grid and single",
         ),
     ] = None,
     train_split: Annotated[
@@ -57,7 +57,7 @@ def train(
         typer.Option(
             metavar="TIME",
             help="Time for everything, as in 10min or 2h: backbone, size, views, thawing and "
-            "epochs are chosen to fill it, unless given.",
+            "epochs are chosen to fill it; --backbone, --size, --views and --thaw pin theirs.",
         ),
     ] = None,
     epochs: Annotated[
@@ -68,11 +68,12 @@ def train(
         typer.Option(
             metavar="STAGES|all",
             help="Then train the last stages of the backbone too: 1, 2, ..., or all.",
-            show_default="1 above 1000 images, unless epochs are given; else none",
+            show_default="1 above 1000 images (GPU: all) without --epochs or --start; else none",
         ),
     ] = None,
     thaw_epochs: Annotated[
-        int | None, typer.Option(help="Passes with thawed stages.", show_default="6 to 16")
+        int | None,
+        typer.Option(help="Passes with thawed stages.", show_default="6 to 16; 12 to 50 on a GPU"),
     ] = None,
     start: Annotated[
         Path | None,
@@ -99,7 +100,9 @@ def train(
     ] = None,
     devices: Devices = None,
     nodes: Nodes = None,
-    precision: Annotated[str | None, typer.Option(help=PRECISION_HELP, show_default="auto")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help=PRECISION_HELP, show_default="auto; 32 for grid and single")
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help=FEATURES_HELP, show_default="float16")
     ] = None,
@@ -116,7 +119,8 @@ def train(
     class_loss: Annotated[
         str | None,
         typer.Option(
-            help="ce or focal; pyramid also varifocal.", show_default="quality for pyramid, else ce"
+            help="ce or focal; pyramid also quality or varifocal.",
+            show_default="quality for pyramid, else ce",
         ),
     ] = None,
     box_loss: Annotated[
@@ -127,7 +131,11 @@ def train(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the head; repeat for more."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the head, or any other of the training; repeat for more.",
+        ),
     ] = None,
     logger: Annotated[
         str | None,

@@ -83,9 +83,9 @@ class Detector(nn.Module):
 
         Args:
             images: see the class. A 4-D tensor or array counts as a list.
-            selection: `threshold`, `nms`, `suppression`, `max_detections`, `calibrated` in place of
-                the stored ones; without a threshold each class has its own where training measured
-                one.
+            selection: `threshold`, `nms`, `suppression`, `flip`, `max_detections`, `calibrated` in
+                place of the stored ones; without a threshold each class has its own where training
+                measured one.
 
         Raises:
             NotFoundError, DataError: a path that does not exist or cannot be decoded.
@@ -196,7 +196,7 @@ class Detector(nn.Module):
 
         Args:
             engine: "auto", "openvino", "torch" or "compile", see features.create_engine. On CUDA
-                and MPS only "compile" differs from what an unprepared detector does.
+                and MPS only "compile", or another precision, differs from an unprepared detector.
             precision: "32", "bf16", or "auto": bf16 where the machine computes with it.
             latency: tune for one picture at a time instead of for many.
 
@@ -317,10 +317,10 @@ class Detector(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Self:
-        """Read a detector. `path` is the file, or the folder of a run that holds best.safetensors.
+        """Read a detector: its file, the folder of a run, or hf://USER/REPO[@REVISION].
 
         Raises:
-            NotFoundError: no such file.
+            NotFoundError: no such file. HubError: it cannot be had from the hub.
             CheckpointError: damaged, not a frostbox detector, of a newer format version, or made
                 for other backbone weights than those at hand.
         """

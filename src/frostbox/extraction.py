@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from frostbox.distributed import ALONE, Ranks, open_ranks
 from frostbox.errors import CacheError, SettingsError
 from frostbox.features.cache import VERIFIED_AT_ONCE, FeatureCache
 from frostbox.features.engine_contract import Engine
-from frostbox.features.extract import common_engine, extract
+from frostbox.features.extract import common_engine, extract, readable
 from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
+from frostbox.features.records import read_records
 from frostbox.features.remote_cache import shown, stand_in
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
@@ -81,7 +83,7 @@ def ensure_caches(
     caches = []
     for (data, views), path, request in zip(wanted, paths, requests, strict=True):
         if engine is None or (data, views) not in missing:
-            found = FeatureCache.open(path)
+            found = readable(FeatureCache.open(path), settings.strict)
             by = "; ".join(sorted({shard.engine for shard in found.index.shards}))
             console.print(f"features of '{data.split}' reused from {shown(path)} (made by {by})")
             caches.append(found)
@@ -157,7 +159,7 @@ def extract_features(
             found = FeatureCache.open(where)
             found.check(request)
             if ranks.broadcast(ranks.main and FeatureCache.whole(where)):
-                _say_done(found, console)
+                _say_done(readable(found, strict), console)
                 return found
         if engine == "auto":
             engine = _kind_before([where], place)
@@ -232,13 +234,15 @@ def _kind_before(paths: Sequence[Path], device: str) -> str:
     names = set()
     for path in paths:
         try:
-            names |= {shard.engine for shard in CacheIndex.read(path).shards}
+            shards = (*CacheIndex.read(path).shards, *read_records(path))
+            names |= {shard.engine for shard in shards}
         except CacheError:
             continue  # no cache there yet, or a damaged one, which extract speaks of
     kinds = {_KINDS.get(name.split()[0], "auto") for name in names if name.endswith(f" {device}")}
     if any(", compiled" in name for name in names) or len(kinds) != 1:
         return "auto"
-    return kinds.pop()
+    kind = kinds.pop()
+    return kind if kind != "openvino" or find_spec("openvino") else "auto"
 
 
 def _extract(

@@ -25,11 +25,11 @@ from frostbox.files import write_whole
 from frostbox.heads import FeatureSpec, Head
 from frostbox.loggers import RunLoggers
 from frostbox.resuming import begun
-from frostbox.schedule import Schedule
+from frostbox.schedule import NoTimeError, Schedule
 from frostbox.selection import Settings
 from frostbox.settings import TrainSettings
 from frostbox.thawing import NONE, samples
-from frostbox.training import FitResult, FitSettings, fit
+from frostbox.training import FitResult, FitSettings, check_enough, fit
 
 _NEVER = 10**9  # epochs; the last one is validated in any case
 HEAD, THAW = "head", "thaw"
@@ -84,6 +84,11 @@ class Learner:
             again = ranks.from_first(lambda: resume and begun(self._folder(THAW)))
             try:
                 results[THAW] = self._phase(THAW, stages, clock, console, again)
+            except NoTimeError:
+                if HEAD not in results:
+                    raise
+                console.print("no time is left for thawing: the backbone stays frozen")
+                return results
             except DivergedError as error:
                 if error.kept is None:
                     self.head.cpu().eval().load_state_dict(before[0])
@@ -166,6 +171,7 @@ class Learner:
                 val = samples(
                     self.caches[1], self.val_set, self.backbone, self.head, stages, drawn=False
                 )
+            check_enough(train, settings)
             step = None
             if once:  # what is best is decided by the phase that follows
                 settings = replace(settings, validate_every=_NEVER)

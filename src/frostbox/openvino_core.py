@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from typing import Any
 
+_LOCK = threading.Lock()
+_cores: list[Any] = []
 
-@functools.cache
+
 def openvino_core() -> Any:
     """An openvino.Core, the same one at every call, which lives as long as the process.
 
@@ -20,4 +22,7 @@ def openvino_core() -> Any:
     """
     from openvino import Core
 
-    return Core()
+    with _LOCK:
+        if not _cores:
+            _cores.append(Core())
+        return _cores[0]

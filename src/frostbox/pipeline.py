@@ -38,7 +38,7 @@ from frostbox.loggers import NONE as NO_LOGGER
 from frostbox.loggers import RunLoggers, check_installed, logging_to
 from frostbox.progress import Progress
 from frostbox.resuming import command_to_resume
-from frostbox.run_folder import SETTINGS, folder_of, opened_run
+from frostbox.run_folder import SETTINGS, check_free, folder_of, opened_run
 from frostbox.selection import Settings
 from frostbox.settings import TrainSettings
 from frostbox.summary import for_header, summarise
@@ -94,6 +94,8 @@ def train_run(
     """`train`, with all that it leaves; see there."""
     console = console or Console(stderr=True, markup=False, emoji=False)
     clock = Clock(Progress(console))
+    if resume and overwrite:
+        raise SettingsError("--resume goes on with a run, --overwrite replaces it: give one")
     replayed = TrainSettings.read(Path(config)) if config else {}
     if budget is not None:
         if resume:
@@ -114,11 +116,16 @@ def train_run(
     with ranks.started(devices, nodes, device), ExitStack() as held:
         console.quiet = console.quiet or not ranks.first()
         with clock.part("read"):
+            if out is not None:  # before any work
+                named = Path(out)
+                ranks.from_first(lambda: check_free(named, resume=resume, overwrite=overwrite))
             train_set, val_set = ranks.in_turn(lambda: _read(data, settings, absent, console))
             settings = replace(settings, classes=train_set.classes)
             settings = recipes.chosen(settings, given, train_set, val_set, budget, device, console)
             ranks.check_same((settings, _outline(train_set), _outline(val_set)), "data or settings")
             run = folder_of(out, train_set.name, settings.head)
+            if origin is not None and not resume:
+                _check_kept(settings.start, run)
             opening = opened_run(run, resume=resume, overwrite=overwrite)
             ranks.from_first(lambda: held.enter_context(opening))
             ranks.from_first(lambda: _write_settings(run, settings, val_set, budget))
@@ -159,6 +166,14 @@ def train_run(
                 lambda: _concluded(learner, detector, fitted, clock, loggers)
             )
     return Trained(detector, run, summary)
+
+
+def _check_kept(start: str, run: Path) -> None:
+    """Raise SettingsError where the run would replace the detector that it starts from."""
+    if Path(start).resolve() in (run.resolve(), (run / "best.safetensors").resolve()):
+        raise SettingsError(
+            f"the run would replace {start}, from which it starts: name another folder with --out"
+        )
 
 
 def _outline(dataset: DetectionSet | None) -> int | None:
@@ -323,8 +338,16 @@ def continued_settings(origin: Detector, given: Mapping[str, Any]) -> dict[str, 
         "classes": origin.settings.classes,
         "rename": {**origin.settings.rename, **given.get("rename", {})},
     }
+    for old, new in given.get("rename", {}).items():
+        if origin.settings.rename.get(old, new) != new:
+            raise SettingsError(
+                f"rename maps {old} to {new} and the detector to start from maps it to "
+                f"{origin.settings.rename[old]}: leave it out, or train from the start"
+            )
     own = settings_of(origin.head)
     for name, value in given.items():
+        if name == "rename":
+            continue
         same = tuple(value) if isinstance(value, list) else value
         same = backbones.full_name(value) if name == "backbone" else same
         if (known | own).get(name, same) != same:

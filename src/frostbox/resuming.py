@@ -31,7 +31,7 @@ from frostbox.errors import DivergedError, SettingsError, TrainingError
 from frostbox.files import write_whole
 
 _LOG = logging.getLogger("frostbox")
-LAST, BEFORE = "last.ckpt", "before.ckpt"
+LAST, BEFORE, DAMAGED = "last.ckpt", "before.ckpt", "damaged.ckpt"
 # What a half or spoiled file makes of torch's reader, and of the names that are asked for.
 _DAMAGE = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, AttributeError,
            pickle.UnpicklingError, struct.error)  # fmt: skip
@@ -53,7 +53,7 @@ class Resumed:
 
 
 def checkpoint_of(run: Path) -> Resumed:
-    """The newest checkpoint of a run that can be read.
+    """The newest checkpoint of a run that can be read; a last one that cannot is put aside.
 
     Raises:
         SettingsError: there is none. TrainingError: what there is, is damaged.
@@ -69,6 +69,8 @@ def checkpoint_of(run: Path) -> Resumed:
             continue
         if damage is not None:
             _LOG.warning("%s; the one before it, %s, is taken", _reason(damage), path.name)
+            # Else it would be kept as the one before by the next that is written.
+            (run / LAST).replace(run / DAMAGED)
         return found
     if damage is not None:
         raise damage

@@ -13,10 +13,12 @@ from frostbox.card import CARD
 from frostbox.errors import SettingsError
 from frostbox.learning import THAW
 from frostbox.loggers import RUNS, logged_folders
-from frostbox.resuming import BEFORE, LAST
+from frostbox.resuming import BEFORE, DAMAGED, LAST
 
 SETTINGS = "settings.json"
 _LOCK = ".lock"
+_MARKS = (LAST, BEFORE, "best.safetensors", f"{THAW}/{LAST}", f"{THAW}/{BEFORE}")
+_REST = ("best.ckpt", DAMAGED, "metrics.csv", SETTINGS, "splits.json", "summary.json")
 
 
 def folder_of(out: str | Path | None, name: str, head: str) -> Path:
@@ -32,16 +34,39 @@ def opened_run(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         SettingsError: it is a file; another process trains in it; it holds a run, and neither
             resume nor overwrite is asked for. OSError: it cannot be written.
     """
+    check_free(run, resume=resume, overwrite=overwrite)
+    run.mkdir(parents=True, exist_ok=True)
+    with _locked(run):
+        if overwrite and _held(run):
+            _empty(run)
+        yield
+
+
+def check_free(run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Whether a training may begin or go on in a folder, which is left as it is.
+
+    Raises:
+        SettingsError: as `opened_run`.
+    """
     if run.exists() and not run.is_dir():
         raise SettingsError(f"{run} is a file: give a folder for the run with --out")
-    marks = [run / mark for mark in (LAST, "best.safetensors", f"{THAW}/{LAST}")]
-    held = not resume and any(mark.exists() for mark in marks)
-    if held and not overwrite:
+    if _held(run) and not resume and not overwrite:
+        if (run / _LOCK).exists():  # says so where it is another's, and under way
+            with _locked(run):
+                pass
         raise SettingsError(
             f"{run} already holds a run: go on with --resume, replace it with --overwrite, or "
             "name another folder with --out"
         )
-    run.mkdir(parents=True, exist_ok=True)
+
+
+def _held(run: Path) -> bool:
+    """Whether a training has left something to go on with, or to use."""
+    return any((run / mark).exists() for mark in _MARKS)
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
     lock = FileLock(run / _LOCK, timeout=0)
     try:
         lock.acquire()
@@ -50,17 +75,14 @@ def opened_run(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             f"another frostbox is training in {run}: wait for it, or name another folder with --out"
         ) from error
     try:
-        if held:
-            _empty(run, marks)
         yield
     finally:
         lock.release()
 
 
-def _empty(run: Path, marks: list[Path]) -> None:
+def _empty(run: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    names = ["best.ckpt", BEFORE, "metrics.csv", SETTINGS, "splits.json", "summary.json"]
-    for mark in (*marks, *(run / name for name in (*names, CARD, RUNS))):
-        mark.unlink(missing_ok=True)
+    for name in (*_MARKS, *_REST, CARD, RUNS):
+        (run / name).unlink(missing_ok=True)
     for folder in (*logged_folders(run), run / THAW):
         shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,10 @@ _LEAST_STEPS = 5
 _AIM = 0.97  # share of the budget that is planned: an end a little early beats one too late
 
 
+class NoTimeError(SettingsError):
+    """The budget leaves no time for a phase."""
+
+
 @dataclass
 class Schedule:
     """The time of one training.
@@ -52,7 +56,11 @@ class Schedule:
         stages: Stages | None,
         device: str,
     ) -> tuple[FitSettings, float, str]:
-        """As many epochs as fit: a phase's settings, seconds of a step, and a sentence on it."""
+        """As many epochs as fit: a phase's settings, seconds of a step, and a sentence on it.
+
+        Raises:
+            NoTimeError: not even a few steps do; in all ranks.
+        """
         images = max(1, sum(1 for n in train.objects if n or settings.empty))
         step, checked_batch = time_steps(head, train, settings, stages, device)
         each, check = step / settings.batch_size, checked_batch / settings.batch_size
@@ -63,7 +71,7 @@ class Schedule:
         passes = max(seconds - checked, seconds / 2) / (images * each + _EPOCH)
         epochs = max(1, math.ceil(passes - 0.05))
         if passes * images < settings.batch_size * _LEAST_STEPS:
-            raise SettingsError(
+            raise NoTimeError(
                 f"the budget leaves {seconds_text(seconds)} for this part of the training, not "
                 f"even {_LEAST_STEPS} steps: the features that were extracted are kept, run the "
                 "same command again with a longer budget"

@@ -241,16 +241,7 @@ def fit(
         TrainingError, DivergedError, KeyboardInterrupt: see resuming.learned.
     """
     device = resolve_device(settings.device)
-    if not any(train.objects):
-        raise SettingsError(
-            "the training split has no object to learn from: check the split's list and "
-            "annotations, or keep difficult objects"
-        )
-    sampler = view_sampler(train, settings)
-    if len(sampler) < 2:
-        raise SettingsError(
-            "the training split has one usable image: batch statistics need at least 2"
-        )
+    sampler = check_enough(train, settings)
     batch_size = min(settings.batch_size, len(sampler))
     if batch_size < ranks.count():
         raise SettingsError(
@@ -320,6 +311,9 @@ def fit(
             )
             stored = learned(trainer, module, train_loader, val_loader, begun, best)
     finally:
+        train.follow(())  # what is not begun is not fetched ahead any more
+        if val is not None:
+            val.follow(())
         head.cpu().eval()
         if stages is not None:
             stages.cpu().freeze()
@@ -330,6 +324,25 @@ def fit(
         metrics={k: v for k, v in row.items() if k != "epoch"},
         device=str(trainer.strategy.root_device),
     )
+
+
+def check_enough(train: Samples, settings: FitSettings) -> ViewSampler:
+    """The order in which images are learned from.
+
+    Raises:
+        SettingsError: there is none with an object, or a single one.
+    """
+    if not any(train.objects):
+        raise SettingsError(
+            "the training split has no object to learn from: check the split's list and "
+            "annotations, or keep difficult objects"
+        )
+    sampler = view_sampler(train, settings)
+    if len(sampler) < 2:
+        raise SettingsError(
+            "the training split has one usable image: batch statistics need at least 2"
+        )
+    return sampler
 
 
 def _check_seen(checkpoint: Path) -> None:

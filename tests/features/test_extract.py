@@ -26,6 +26,7 @@ from frostbox.features.cache import FeatureCache
 from frostbox.features.engine import TOLERANCE, create_engine
 from frostbox.features.extract import cache_nbytes, extract
 from frostbox.features.index import CacheIndex, views_for
+from frostbox.features.records import write_record
 from frostbox.files import write_whole
 from tests.features.conftest import write_photos
 
@@ -305,6 +306,11 @@ def test_folders_that_are_no_cache_or_busy(photos, backbone, tmp_path):
     with pytest.raises(CacheError, match=r"not empty and no feature cache \(it holds thesis.doc\)"):
         extract(photos, backbone, strange, size=SIZE, engine="torch")
     assert [path.name for path in strange.iterdir()] == ["thesis.doc"]
+    for index in ("# contents", '{"format_version": 1, "title": "mine"}'):  # of somebody else
+        (strange / "index.json").write_text(index)
+        with pytest.raises(CacheError, match=r"no feature cache \(it holds thesis.doc\)"):
+            extract(photos, backbone, strange, size=SIZE, engine="torch")
+        assert (strange / "index.json").read_text() == index
     with pytest.raises(CacheError, match="cannot be made a feature cache"):
         extract(photos, backbone, strange / "thesis.doc", size=SIZE, engine="torch")
     busy = tmp_path / "busy"
@@ -314,6 +320,27 @@ def test_folders_that_are_no_cache_or_busy(photos, backbone, tmp_path):
         pytest.raises(CacheError, match="another frostbox is writing"),
     ):
         extract(photos, backbone, busy, size=SIZE, engine="torch")
+
+
+def test_without_the_index_nobody_knows_of_what_shards_are(photos, backbone, tmp_path, caplog):
+    out, settings = tmp_path / "c", {"size": SIZE, "engine": "torch", "shard_images": 4}
+    first = extract(photos, backbone, out, **settings)
+    for shard in first.index.shards:  # as a run leaves it that was killed
+        write_record(out, shard)
+    (out / "index.json").unlink()
+    other = extract(photos, backbone, out, mode="letterbox", **settings)
+    whole = extract(photos, backbone, tmp_path / "whole", mode="letterbox", **settings)
+    assert other.index == whole.index
+    assert files(out) == files(tmp_path / "whole")
+    assert "nothing says what its shards hold, and they are extracted again" in caplog.text
+
+
+def test_the_index_is_written_once_however_many_shards(photos, backbone, tmp_path, monkeypatch):
+    written, write = [], CacheIndex.write
+    monkeypatch.setattr(CacheIndex, "write", lambda *all_: [written.append(1), write(*all_)])
+    cache = extract(photos, backbone, tmp_path / "c", size=SIZE, engine="torch", shard_images=1)
+    assert len(cache.index.shards) == len(photos.photos) > 2
+    assert len(written) == 2  # before the first shard, and behind the last
 
 
 def test_a_cache_of_another_request_is_refused(photos, backbone, tmp_path):

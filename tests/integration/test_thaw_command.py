@@ -9,6 +9,7 @@ import torch
 
 import frostbox as package
 from frostbox import backbones
+from frostbox.schedule import Schedule
 from frostbox.training import ViewSampler
 
 SMALL = ("--size", 64, "--batch-size", 16, "--set", "width=16", "--set", "depth=1")
@@ -117,6 +118,39 @@ def test_a_detector_is_the_start_of_another(thawed, shapes_voc, frostbox, tmp_pa
             assert not name.startswith("body")  # the head's norms see new batches
         else:
             torch.testing.assert_close(before[name], after[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_does_not_replace_the_detector_that_it_starts_from(thawed, shapes_voc, frostbox):
+    run = thawed / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for start in (run, run / "best.safetensors"):
+        refused = frostbox("train", shapes_voc, "--start", start, "--out", run, "--overwrite")
+        assert refused.status == 1
+        assert f"the run would replace {start}, from which it starts" in refused.err
+    for path, content in before.items():
+        assert path.read_bytes() == content
+
+
+def test_a_budget_that_is_spent_before_thawing_keeps_the_head(
+    shapes_voc, frostbox, tmp_path, monkeypatch
+):
+    plan = Schedule.fit
+
+    def spent(self, settings, head, train, val, stages, device):
+        self.budget = self.budget if stages is None else 0.0
+        return plan(self, settings, head, train, val, stages, device)
+
+    monkeypatch.setattr(Schedule, "fit", spent)
+    result = frostbox(
+        "train", shapes_voc, *SMALL, "--budget", "1min", "--thaw", 1, "--views", 2,
+        "--cache", tmp_path / "cache", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert result.status == 0, result.err
+    assert "no time is left for thawing: the backbone stays frozen" in result.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["thaw"] is None
+    assert not summary["model"]["thawed"]
+    assert summary["fit"]["epochs_run"] > 0
 
 
 def test_thawing_that_does_not_help_is_undone(thawed, shapes_voc, frostbox, tmp_path):

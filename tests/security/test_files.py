@@ -308,6 +308,8 @@ INDEXES: dict[str, dict[str, Any]] = {
     "a mosaic of light": {"views": [{**MOSAIC, "fill": [0, 0, 1000]}]},
     "a file without end": {"shards.0.nbytes": 10**18},
     "complete in words": {"complete": "yes"},
+    "an engine that is a number": {"shards.0.engine": 5},
+    "a checksum that is none": {"shards.0.sha256": None},
 }
 
 

@@ -1,7 +1,8 @@
 """The views in which a cache holds every image: as it is, mirrored, zoomed, in a mosaic of four.
 
-What is drawn follows from the view and the image's id alone: the same request gives the same
-bytes, an interrupted extraction goes on, and geometry and boxes need no photo.
+What is drawn follows from the view and the image's id, in mosaics from the list of photos too: the
+same request gives the same bytes, an interrupted extraction goes on, and geometry and boxes need no
+photo.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -161,7 +161,11 @@ def extract(
     except OSError as error:
         raise _disk_error(folder, needed, error) from error
     ranks.barrier()  # behind it the index is there, and no lock is held
-    cache = FeatureCache.open(folder)
+    return readable(FeatureCache.open(folder), strict)
+
+
+def readable(cache: FeatureCache, strict: bool) -> FeatureCache:
+    """The cache; DataError where no photo could be read, or under `strict` not every one."""
     if cache.skipped and (strict or not len(cache)):
         raise DataError(
             f"{len(cache.skipped)} of {cache.index.images} photos cannot be read, the first: "
@@ -195,8 +199,9 @@ def common_engine(
 
 
 class _Kept:
-    """What is known of the shards that are whole: in the index, where one process writes them all;
-    else in records, until rank 0 has heard of all.
+    """What is known of the shards that are whole: in records, until rank 0 has heard of all.
+
+    The index of many images is long: writing it for each shard would take longer than features do.
     """
 
     def __init__(self, folder: Path, index: CacheIndex, ranks: Ranks) -> None:
@@ -207,24 +212,16 @@ class _Kept:
         """Keep a shard's entry."""
         hand_over(self._folder, shard.file)
         self._made.append(shard)
-        if self._ranks.size == 1:
-            self._write(self._made)
-        else:
-            write_record(self._folder, shard)
+        write_record(self._folder, shard)
 
     def finish(self, show: Callable[[int], None]) -> None:
         """Wait for all ranks, then let rank 0 write the index."""
-        if self._ranks.size == 1:
-            return
         self._ranks.barrier(show)
         # Not from the records: on a file system of many machines they may show up later.
         made = [shard for part in self._ranks.gather(self._made) for shard in part]
         if self._ranks.main:
-            self._write(made)
+            self._index.with_shards([*self._index.shards, *made]).write(self._folder)
             remove_records(self._folder)
-
-    def _write(self, made: Sequence[Shard]) -> None:
-        self._index.with_shards([*self._index.shards, *made]).write(self._folder)
 
 
 @contextmanager
@@ -306,14 +303,22 @@ def _prepare_folder(folder: Path) -> None:
         raise CacheError(
             f"{folder} cannot be made a feature cache ({error.strerror}); choose another folder"
         ) from error
-    found = {name for name in found if not name.startswith(_LOCK)}
     ours = {INDEX_FILE, f"{INDEX_FILE}.tmp"}  # the latter alone: killed in the first moment
-    foreign = {name for name in found if not _SHARD.fullmatch(name)}
-    if foreign and not ours & found:
+    foreign = {n for n in found - ours if not n.startswith(_LOCK) and not _SHARD.fullmatch(n)}
+    if foreign and not (INDEX_FILE in found and _whole_index(folder)):
         raise CacheError(
             f"{folder} is not empty and no feature cache (it holds {min(foreign)}); choose another "
             "folder"
         )
+
+
+def _whole_index(folder: Path) -> bool:
+    """Whether the index is no damaged one, which in a folder with other files may not be ours."""
+    try:
+        CacheIndex.read(folder)
+    except DamagedIndexError:
+        return False
+    return True
 
 
 def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
@@ -328,7 +333,9 @@ def _resume(folder: Path, plan: CacheIndex) -> CacheIndex:
                 f"precision {index.request.precision}; go on with the same or delete it"
             )
     whole = []
-    recorded = {shard.file: shard for shard in (*read_records(folder), *index.shards)}
+    # A record does not say of what its shard is: without an index nobody knows.
+    records = read_records(folder) if index is not plan else []
+    recorded = {shard.file: shard for shard in (*records, *index.shards)}
     remote = remote_of(folder)
     elsewhere = RemoteShards(remote) if remote is not None else None
     for shard in recorded.values():

@@ -362,7 +362,15 @@ class CacheIndex:
             raise ValueError(f"its shards are {shown(names)}, not {shard_file(0)} and so on")
         if type(self.complete) is not bool or (self.complete and len(names) != self.shard_count):
             raise ValueError(f"complete is {shown(self.complete)} with {len(names)} shards")
-        _check_all(str, chain(*((*s.ids, *s.skipped, *s.skipped.values()) for s in self.shards)))
+        _check_all(
+            str,
+            chain(
+                *(
+                    (s.engine, s.sha256, *s.ids, *s.skipped, *s.skipped.values())
+                    for s in self.shards
+                )
+            ),
+        )
         odd = next((k for shard in self.shards for k in shard.ids if not is_plain(k)), None)
         if odd is not None:
             raise ValueError(f"{shown(odd)} is no id of an image")
@@ -377,9 +385,9 @@ class CacheIndex:
 
 
 def _check_all(kind: type, values: Iterable[Any]) -> None:
-    odd = next((value for value in values if type(value) is not kind), None)
-    if odd is not None:
-        raise ValueError(f"{shown(odd)} stands where {kind.__name__} belongs")
+    for value in values:
+        if type(value) is not kind:  # None too
+            raise ValueError(f"{shown(value)} stands where {kind.__name__} belongs")
 
 
 def _check_counts(values: Sequence[Any]) -> None:

@@ -68,8 +68,9 @@ class MappedShard:
                     stored = file.get_tensor(tensor_name(stride))
                     shape = (len(shard.ids), views, depth, *size)
                     if tuple(stored.shape) != shape or stored.dtype != dtype:
+                        is_ = f"{tuple(stored.shape)} of {stored.dtype}"
                         raise damaged(
-                            path, f"{tensor_name(stride)} is {tuple(stored.shape)}, not {shape}"
+                            path, f"{tensor_name(stride)} is {is_}, not {shape} of {dtype}"
                         )
                     begin = 8 + length + header[tensor_name(stride)]["data_offsets"][0]
                     self._begins.append(begin)
