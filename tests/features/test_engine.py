@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -218,3 +222,35 @@ def test_torch_on_an_accelerator(device, backbone, pictures):
     for ours, theirs in zip(maps, eager(backbone, pictures), strict=True):
         # TF32 and other convolution orders: looser than on the CPU.
         assert (ours.float() - theirs).abs().max() <= 1e-2 * theirs.abs().max()
+
+
+HELPERS = """
+import os
+import torch
+from frostbox import backbones
+from frostbox.features.engine import create_engine
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+engine = create_engine("openvino", backbones.create("efficientnet_lite0", (8,)), (320, 320))
+pictures = torch.zeros(16, 3, 320, 320, dtype=torch.uint8)
+pictures = pictures.contiguous(memory_format=torch.channels_last)
+for picture in pictures.split(1):
+    engine.submit(picture, lambda maps: None)
+engine.wait()
+torch.cat([torch.zeros(10**6)] * 2)  # this thread's own helpers
+before = threads()
+assert [tuple(maps.shape) for maps in engine.run(pictures)] == [(16, 40, 40, 40)]
+print(threads() - before, torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_threads_of_openvino_get_no_helpers_of_torch():
+    """Beside them all that is computed later would be a third slower, see threads.py."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELPERS], capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False,
+    )  # fmt: skip
+    assert done.stdout == "0 2\n", done.stderr

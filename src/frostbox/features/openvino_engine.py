@@ -129,4 +129,6 @@ class OpenVinoEngine:
 
 
 def _keep(results: dict[int, list[Tensor]], place: int, maps: list[Tensor]) -> None:
-    results[place] = [feature.clone() for feature in maps]
+    # By NumPy: this runs in OpenVINO's threads, and torch would give each of them helpers, beside
+    # which all that is computed later is slower (threads.py).
+    results[place] = [torch.from_numpy(feature.numpy().copy()) for feature in maps]
