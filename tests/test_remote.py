@@ -177,8 +177,8 @@ def test_a_name_that_is_taken_is_not_written_over(folder, monkeypatch, tmp_path)
     (tmp_path / "taken").write_bytes(b"mine")
     folder.fetch("a/0.jpg", files["a/0.jpg"])
     monkeypatch.setattr(remote, "_new_name", lambda _: tmp_path / "taken")
-    with pytest.raises(FileExistsError), folder.held("a/0.jpg", files["a/0.jpg"]):
-        pass
+    with pytest.raises(FileExistsError), folder.held("a/0.jpg", files["a/0.jpg"]) as path:
+        pytest.fail(f"{path} was given")
     assert (tmp_path / "taken").read_bytes() == b"mine"
 
 
@@ -211,8 +211,8 @@ def test_a_file_that_is_too_large_for_the_bound_is_refused(folder, monkeypatch, 
     said = f"{folder.url}/large.jpg has 1.0 MB, too much .* set FROSTBOX_REMOTE_SIZE=2MB"
     with pytest.raises(SettingsError, match=said):
         folder.fetch("large.jpg", large)
-    with pytest.raises(SettingsError, match=said), folder.held("large.jpg", large):
-        pass
+    with pytest.raises(SettingsError, match=said), folder.held("large.jpg", large) as path:
+        pytest.fail(f"{path} was given")
 
 
 def test_a_connection_that_breaks_is_tried_again(folder, monkeypatch):

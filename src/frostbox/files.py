@@ -36,6 +36,20 @@ def write_whole(path: Path, content: str | bytes) -> Path:
 
 
 @contextmanager
+def locked(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file, which ends with its process. SettingsError(refusal): another holds it."""
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise SettingsError(refusal) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A folder to write into; it becomes `out`, new or empty, when all is written.
 
@@ -51,22 +65,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
         return
     room = out.with_name(f".{out.name}-unfinished")
     room.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(room / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise SettingsError(
-            f"another frostbox is writing {out}: wait for it, or give another folder"
-        ) from error
-    try:
-        begun = room / out.name
-        if begun.exists():
-            shutil.rmtree(begun)
-        begun.mkdir()
-        yield begun
-        if out.exists():
-            out.rmdir()
-        begun.replace(out)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
-        lock.release()
+    refusal = f"another frostbox is writing {out}: wait for it, or give another folder"
+    with locked(room / ".lock", refusal):
+        try:
+            begun = room / out.name
+            if begun.exists():
+                shutil.rmtree(begun)
+            begun.mkdir()
+            yield begun
+            if out.exists():
+                out.rmdir()
+            begun.replace(out)
+        finally:
+            shutil.rmtree(room, ignore_errors=True)

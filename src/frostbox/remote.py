@@ -391,9 +391,10 @@ def _drop_names_of_the_dead(folder: Path) -> None:
     """Names by which processes that have ended held files: nobody has the locks beside them."""
     ours = {own for own, _ in _process().folders.values()}
     for names in {*folder.glob("*/")} - ours:
+        alive = FileLock(names / ".lock", timeout=0)
         try:
-            with FileLock(names / ".lock", timeout=0):
-                pass
+            alive.acquire()
         except Timeout:
             continue
+        alive.release()
         shutil.rmtree(names)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from frostbox.card import CARD
 from frostbox.errors import SettingsError
+from frostbox.files import locked
 from frostbox.learning import THAW
 from frostbox.loggers import RUNS, logged_folders
 from frostbox.resuming import BEFORE, DAMAGED, LAST
@@ -51,13 +50,12 @@ def check_free(run: Path, *, resume: bool, overwrite: bool) -> None:
     if run.exists() and not run.is_dir():
         raise SettingsError(f"{run} is a file: give a folder for the run with --out")
     if _held(run) and not resume and not overwrite:
-        if (run / _LOCK).exists():  # says so where it is another's, and under way
-            with _locked(run):
-                pass
-        raise SettingsError(
-            f"{run} already holds a run: go on with --resume, replace it with --overwrite, or "
-            "name another folder with --out"
-        )
+        # Where a training is under way it is refused for that, as neither would be a way on.
+        with _locked(run) if (run / _LOCK).exists() else nullcontext():
+            raise SettingsError(
+                f"{run} already holds a run: go on with --resume, replace it with --overwrite, or "
+                "name another folder with --out"
+            )
 
 
 def _held(run: Path) -> bool:
@@ -65,19 +63,11 @@ def _held(run: Path) -> bool:
     return any((run / mark).exists() for mark in _MARKS)
 
 
-@contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    lock = FileLock(run / _LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise SettingsError(
-            f"another frostbox is training in {run}: wait for it, or name another folder with --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _locked(run: Path) -> AbstractContextManager[None]:
+    return locked(
+        run / _LOCK,
+        f"another frostbox is training in {run}: wait for it, or name another folder with --out",
+    )
 
 
 def _empty(run: Path) -> None:
