@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,11 +21,15 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     Raises:
         OSError: it cannot be written; nothing of it is left behind.
     """
+    return write_parts(path, [content.encode("utf-8") if isinstance(content, str) else content])
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> Path:
+    """`write_whole` of what lies in several places of memory, none of which is copied."""
     partial = path.with_name(path.name + ".tmp")
-    data = content.encode("utf-8") if isinstance(content, str) else content
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -27,7 +27,7 @@ from frostbox.features.engine import TOLERANCE, create_engine
 from frostbox.features.extract import cache_nbytes, extract
 from frostbox.features.index import CacheIndex, views_for
 from frostbox.features.records import write_record
-from frostbox.files import write_whole
+from frostbox.files import write_parts
 from tests.features.conftest import write_photos
 
 SIZE = (96, 64)  # width, height
@@ -282,14 +282,14 @@ def test_a_disk_too_small_is_refused_before_the_work(photos, backbone, tmp_path,
 def test_a_disk_that_fills_up_says_so_and_can_go_on(photos, backbone, tmp_path, monkeypatch):
     settings = {"size": SIZE, "engine": "torch", "shard_images": 4}
 
-    def full(path: Path, data: bytes) -> Path:
+    def full(path: Path, parts: list[memoryview]) -> Path:
         if path.name.startswith("shard-00001"):
-            path.with_name(f"{path.name}.tmp").write_bytes(data[:100])
+            path.with_name(f"{path.name}.tmp").write_bytes(parts[0][:100])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write_whole(path, data)
+        return write_parts(path, parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr("frostbox.features.shards.write_whole", full)
+        patch.setattr("frostbox.features.shards.write_parts", full)
         with pytest.raises(
             CacheError, match=r"the disk is full: .* needs 92160 bytes, and \d+ are"
         ):

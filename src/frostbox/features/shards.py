@@ -7,9 +7,10 @@ what is written does not depend on which of them is faster.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +29,11 @@ from frostbox.errors import CacheError, DataError, NotFoundError
 from frostbox.features.engine_contract import Engine
 from frostbox.features.index import INT8, CacheIndex, Shard, shard_file
 from frostbox.features.mapped import scale_name, tensor_name
-from frostbox.files import write_whole
+from frostbox.files import write_parts
 from frostbox.threads import helping_threads, one_thread
 
 _LOG = logging.getLogger("frostbox")
+_TYPES = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32", np.dtype(np.int8): "I8"}
 _FLOAT16_LIMIT = 0x7BFF  # bits of 65504; infinity and NaN lie above
 
 Picture = tuple[tuple[int, int], list[Tensor]]
@@ -166,8 +168,6 @@ class ShardWriter:
         )
 
     def _write(self, filling: _Filling) -> None:
-        from safetensors.numpy import save
-
         count, views = len(filling.ids), len(self._index.request.views)
         tensors: dict[str, np.ndarray] = {}
         for stride, maps in zip(self._index.request.strides, filling.maps, strict=True):
@@ -175,19 +175,22 @@ class ShardWriter:
             if self._index.request.dtype == INT8:
                 stored, tensors[scale_name(stride)] = quantised(stored)
             tensors[tensor_name(stride)] = stored.reshape(count, views, *maps.shape[1:])
-        # Bytes first, then an ordinary write: its OSError says when the disk is full. On the disk,
-        # not only in its queue: the index will name it, and memory is there for other pages.
-        data = save(tensors)
         file = shard_file(filling.number)
-        write_whole(self._folder / file, data)
+        parts = safetensors_parts(tensors)
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        # An ordinary write: its OSError says when the disk is full. On the disk, not only in its
+        # queue: the index will name it, and memory is there for other pages.
+        write_parts(self._folder / file, parts)
         self._keep(
             Shard(
                 file=file,
                 ids=tuple(filling.ids),
                 sizes=tuple(filling.sizes),
                 skipped=filling.skipped,
-                nbytes=len(data),
-                sha256=hashlib.sha256(data).hexdigest(),
+                nbytes=sum(part.nbytes for part in parts),
+                sha256=digest.hexdigest(),
                 engine=self._engine.name,
             )
         )
@@ -280,6 +283,32 @@ def quantised(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for one, target in zip(maps, stored, strict=True):
         np.rint(one / scale[:, None, None], out=target, casting="unsafe")
     return stored, scale
+
+
+def safetensors_parts(tensors: Mapping[str, np.ndarray]) -> list[memoryview]:
+    """The bytes of a safetensors file, as the arrays' own memory behind a header.
+
+    What `safetensors.numpy.save` gives, which copies all of it twice; `save_file` copies nothing,
+    but writes by a name of its own, which a killed process would leave.
+
+    Args:
+        tensors: by name; C-contiguous, of a type in _TYPES.
+    """
+    # The widest types first, so that all lie at multiples of their width; then by name.
+    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    entries, begin = {}, 0
+    for name in order:
+        end = begin + tensors[name].nbytes
+        entries[name] = {
+            "dtype": _TYPES[tensors[name].dtype],
+            "shape": tensors[name].shape,
+            "data_offsets": (begin, end),
+        }
+        begin = end
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    first = len(header).to_bytes(8, "little") + header
+    return [memoryview(first), *(tensors[name].reshape(-1).view(np.uint8).data for name in order)]
 
 
 def _beyond_float16(values: np.ndarray) -> bool:
