@@ -61,10 +61,12 @@ class Bench:
     """What the parts share.
 
     Attributes:
-        dataset: the photos and boxes. folder: for files that go away again. turns: of the rivals.
+        dataset: the photos and boxes. many: more of them, for what takes its time to get going.
+        folder: for files that go away again. turns: of the rivals.
     """
 
     dataset: DetectionSet
+    many: DetectionSet
     folder: Path
     turns: int
     backbone: Backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from frostbox import recipes
 from frostbox.data.views import MosaicView, first_views
 from frostbox.data.voc import load
 from frostbox.errors import SettingsError
-from frostbox.recipes import RECIPES, Pace, chosen
+from frostbox.pace import Pace, measured_pace
+from frostbox.recipes import RECIPES, chosen
 from frostbox.settings import TrainSettings
 from frostbox.units import seconds_text
 from tests.shapes import write_shapes
@@ -29,17 +31,17 @@ def sets(tmp_path, request):
     return train.subset(repeated[: request.param]), load(root, "val")
 
 
-def choose(sets, given, budget, monkeypatch, device="cpu"):
+def choose(sets, given, budget, monkeypatch, device="cpu", room=math.inf):
     monkeypatch.setattr(recipes, "measured_pace", lambda *_: PACE)
     text = io.StringIO()
     settings = TrainSettings.create(given)
     console = Console(file=text, width=1000)
-    return chosen(settings, given, *sets, budget, device, console), text.getvalue()
+    return chosen(settings, given, *sets, budget, device, console, room), text.getvalue()
 
 
 def fitting(images, gpu=False):
     known = [r for r in RECIPES if r.images[0] <= images <= r.images[1]]
-    return known if gpu else [r for r in known if not r.gpu]
+    return [r for r in known if r.gpu in (None, gpu)]
 
 
 @pytest.mark.parametrize("gpu", [False, True])
@@ -153,6 +155,30 @@ def test_a_gpu_thaws_everything_unless_it_is_told_otherwise(sets, monkeypatch):
     assert short.thaw == "none"
 
 
+def test_a_budget_is_spent_on_what_the_disk_holds(sets, monkeypatch):
+    images, val = len(sets[0].photos), len(sets[1].photos)
+    plenty, said = choose(sets, {}, 1e6, monkeypatch)
+    assert "disk" not in said
+    best = fitting(images)[-1]
+    assert (plenty.backbone, plenty.size[0]) == ("efficientnet_lite2", best.size)
+    maps = ((48, 8), (120, 16), (352, 32))
+    view = sum(2 * channels * (best.size // stride) ** 2 for channels, stride in maps)
+    room = view * (5 * images + val) / 0.9
+    settings, said = choose(sets, {}, 1e6, monkeypatch, room=room + 100)
+    assert settings == replace(plenty, views=5)
+    assert "the disk decides" in said
+    assert "8 views" in said
+    given, said = choose(sets, {"views": 5}, 1e6, monkeypatch, room=room + 100)
+    assert given == settings
+    assert "disk" not in said
+    # Too little for the fewest views of the dearest recipe: a cheaper one.
+    less = view * (best.views * images + val) / 0.9 - 100
+    settings, said = choose(sets, {}, 1e6, monkeypatch, room=less)
+    assert settings.size[0] < plenty.size[0]
+    assert "the disk decides" in said
+    assert f"{plenty.size[0]} x {plenty.size[0]}" in said.split("the disk decides")[1]
+
+
 @pytest.mark.parametrize("name", ["epochs", "thaw_epochs", "patience"])
 def test_what_a_budget_decides_cannot_be_given(sets, monkeypatch, name):
     with pytest.raises(SettingsError, match=f"a budget decides {name}"):
@@ -161,7 +187,7 @@ def test_what_a_budget_decides_cannot_be_given(sets, monkeypatch, name):
 
 def test_the_pace_is_measured_on_the_photos_at_hand(sets):
     train = sets[0].subset(list(sets[0].images)[:8])
-    pace = recipes.measured_pace(train, "cpu", "auto")
+    pace = measured_pace(train, "efficientnet_lite0", (320, 320), "cpu", "auto")
     assert 0 < pace.view < 10
     assert 0 < pace.step < 10
     assert 0 < pace.photo < 10

@@ -22,7 +22,7 @@ from frostbox.data.views import View
 from frostbox.errors import FrostboxError, SettingsError
 from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import images_per_shard
-from frostbox.features.index import DTYPES, FLOAT16, views_for
+from frostbox.features.index import DTYPES, FLOAT16, INT8, views_for
 from frostbox.features.shards import load_views
 from frostbox.heads import FeatureSpec, Head
 from frostbox.loading import batches, reading_processes
@@ -95,16 +95,17 @@ def estimate_extraction(
     images = sum(len(data.photos) for data, _ in datasets)
     passes = sum(len(data.photos) * views for data, views in datasets)
     one = [views * feature_bytes(spec) for _, views in datasets]
-    # One shard is filled while another is written, as a copy in the file's format.
+    # One shard is filled while another is written, for int8 as a copy in that.
+    kept = 2 + (dtype == INT8) / 2
     shards = max(
-        3 * nbytes * min(images_per_shard(nbytes), len(data.photos))
+        kept * nbytes * min(images_per_shard(nbytes), len(data.photos))
         for nbytes, (data, _) in zip(one, datasets, strict=True)
     )
     return Estimate(
         what=f"extracting {passes} views of {images} photos",
         seconds=passes * forward + loading / (os.cpu_count() or 1),
         disk_bytes=passes * feature_bytes(spec, dtype),
-        memory_bytes=resident_bytes() + shards,
+        memory_bytes=resident_bytes() + round(shards),
         note=f"measured: {1 / forward:.0f} views/s through the backbone, "
         f"{images / loading:.0f} photos/s decoded in their views on one core",
     )

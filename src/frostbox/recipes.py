@@ -7,12 +7,10 @@ flag pins it.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from frostbox import backbones, planning, ranks
@@ -20,21 +18,18 @@ from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.views import PARTNERS, mosaics_among
 from frostbox.errors import SettingsError
-from frostbox.features.engine import create_engine
-from frostbox.features.index import views_for
-from frostbox.heads import FeatureSpec, Head, create_head, head_class
+from frostbox.heads import head_class
 from frostbox.learning import Learner, feature_spec
-from frostbox.sampling import Row
+from frostbox.pace import Pace, measured_pace
 from frostbox.schedule import Schedule
 from frostbox.settings import DEFAULT_HEAD, TrainSettings
-from frostbox.steps import Batch
 from frostbox.thawing import ALL, NONE
-from frostbox.training import VALIDATIONS, Samples
-from frostbox.units import counted, seconds_text
+from frostbox.training import VALIDATIONS
+from frostbox.units import counted, seconds_text, size_text
 
 PLANNED = ("epochs", "epoch_images", "thaw_epochs", "thaw_epoch_images", "patience")
 """Settings that a budget decides."""
-_SAMPLED, _WARM = 48, 8  # images that are measured, and those before them
+_SAMPLED, _WARM = 48, 8  # images that are predicted to measure it, and those before them
 _LAST_SECONDS = 2.0  # for thresholds and files
 _HEAD_SHARE = 0.4  # of the time for learning, where stages are thawed outside a recipe
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements
@@ -46,6 +41,7 @@ _FEWEST, _OF_BATCHES = 12000, 32  # images that the head alone sees at least, in
 _MOST_VIEWS = 8
 _FROZEN_PASSES, _THAWED_PASSES = 7, 4  # for each view
 _SPARE = 0.95  # share of a budget that a recipe's shortest schedule may fill
+_ROOM = 0.9  # share of a disk's free space that features may fill
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,8 @@ class Recipe:
             proportion.
         view: what a view through the backbone costs, step: what the head's step costs an image, and
             thaw_step: one with thawed stages, each in units of the first recipe's.
-        images: for data sets of so many, (least, most). gpu: whether only a GPU makes it worth it.
+        images: for data sets of so many, (least, most). gpu: True where only a GPU makes it worth
+            it, False where a GPU has a better one.
         batch_size, lr: as in FitSettings.
     """
 
@@ -74,7 +71,7 @@ class Recipe:
     step: float
     thaw_step: float
     images: tuple[int, float] = (0, math.inf)
-    gpu: bool = False
+    gpu: bool | None = None
     batch_size: int = 32
     lr: float = 4e-3
 
@@ -128,21 +125,6 @@ class Recipe:
         return alone / (alone + self.thaw_passes * self.thaw_step)
 
 
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that this machine takes for an image, with the first recipe.
-
-    Attributes:
-        view: to decode it, bring it to one view and run it through the backbone.
-        step: to learn from it with the head alone.
-        photo: to decode one more for a mosaic and bring it to its place.
-    """
-
-    view: float
-    step: float
-    photo: float
-
-
 # The cheapest first: its costs are the units. Costs and the passes that are worth it were measured
 # on two cores (docs/results.md).
 RECIPES = (
@@ -154,6 +136,11 @@ RECIPES = (
     ),
     Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 1.9, images=(_SMALL + 1, math.inf)),
     Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 2.1, 1.4, 3.2),
+    # Where there is time for it: small objects gain most from pixels.
+    Recipe(
+        "efficientnet_lite2", 512, 2, "1", 8, 14, 3.6, 2.3, 5.7,
+        images=(_SMALL + 1, math.inf), gpu=False,
+    ),
     # From photos, everything: on a CPU it costs ten times as much (docs/results.md). One run on one
     # GPU is behind it; the costs are in what the head alone is thought to cost there.
     Recipe(
@@ -171,12 +158,14 @@ def chosen(
     budget: float | None,
     device: str,
     console: Console,
+    room: float = math.inf,
 ) -> TrainSettings:
     """The settings with what was left open, each choice printed with its reason.
 
     Args:
         given: what the user, a replayed run or a detector to start from decides; it stays.
         budget: seconds for everything; None to choose by the number of images.
+        room: bytes that are free for features. A budget is spent on what fits into them.
 
     Raises:
         SettingsError: a budget, and one of the settings that it decides.
@@ -192,21 +181,27 @@ def chosen(
     fitting = [
         recipe
         for recipe in RECIPES
-        if _agrees(recipe, settings, given, images) and (device == "cuda" or not recipe.gpu)
+        if _agrees(recipe, settings, given, images) and recipe.gpu in (None, device == "cuda")
     ]
     if not fitting:
         console.print("epochs are planned for the settings that were given")
         return settings
-    pace = measured_pace(train_set, device, settings.fit.precision)
+    first = RECIPES[0]
+    pace = measured_pace(
+        train_set, first.backbone, (first.size, first.size), device, settings.fit.precision
+    )
     validated = len(val_set.photos) if val_set is not None else 0
     needs = {recipe: recipe.seconds(pace, images, validated) for recipe in fitting}
-    affordable = [r for r in fitting if needs[r] <= _SPARE * budget]
+    held = {r: _views_held(r, settings, given, images, validated, room) for r in fitting}
+    quick = [r for r in fitting if needs[r] <= _SPARE * budget]
+    affordable = [r for r in quick if held[r] >= given.get("views", r.views)]
     recipe = affordable[-1] if affordable else fitting[0]
-    views = recipe.views_within(budget, pace, images, validated)
+    wanted = recipe.views_within(budget, pace, images, validated)
+    views = int(max(min(wanted, held[recipe]), recipe.views))
     changed = _applied(recipe, settings, {"views": views, **given}, images)
     why = (
         f"the best recipe whose shortest useful schedule fits for {images} images (it needs "
-        if affordable
+        if recipe in quick
         else f"the cheapest recipe, cut short: it should have more time for {images} images ("
     )
     console.print(
@@ -214,6 +209,12 @@ def chosen(
         f"{seconds_text(needs[recipe])}; measured here: {1 / pace.view:.0f} views/s, "
         f"{1 / pace.step:.0f} images/s in training)"
     )
+    if ("views" not in given and views < wanted) or (quick and quick[-1] is not recipe):
+        better = _applied(quick[-1], settings, {"views": max(wanted, views), **given}, images)
+        console.print(
+            f"the disk decides: {size_text(int(room))} are free for features, with more it would "
+            f"be {_described(better)}"
+        )
     dearer = [r for r in fitting if r is not recipe and needs[r] > _SPARE * budget]
     if dearer:
         more = dearer[0]
@@ -222,6 +223,24 @@ def chosen(
             f"{_described(_applied(more, settings, given, images))}"
         )
     return changed
+
+
+def _views_held(
+    recipe: Recipe,
+    settings: TrainSettings,
+    given: Mapping[str, Any],
+    train: int,
+    val: int,
+    room: float,
+) -> float:
+    """Views of so many images to learn from, beside one of each to validate on, that fit."""
+    if room == math.inf:
+        return math.inf
+    applied = _applied(recipe, settings, given, train)
+    strides = head_class(settings.head).strides_for(settings.head_settings)
+    backbone = backbones.create(applied.backbone, strides, applied.weights)
+    view = planning.feature_bytes(feature_spec(backbone, applied.size), applied.features)
+    return (_ROOM * room / view - val) // train
 
 
 def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
@@ -247,56 +266,6 @@ def _prediction_seconds(learner: Learner, clock: Clock) -> float:
     started = clock.elapsed()
     learner.predict(detector, limit=count)
     return (clock.elapsed() - started) / count
-
-
-def measured_pace(dataset: DetectionSet, device: str, precision: str) -> Pace:
-    """How fast this machine is, from a few seconds of the first recipe."""
-    recipe = RECIPES[0]
-    size = (recipe.size, recipe.size)
-    head_type = head_class(DEFAULT_HEAD)
-    backbone = backbones.create(recipe.backbone, head_type.strides)
-    step = max(1, len(dataset.photos) // _SAMPLED)
-    sample = dataset.subset(dataset.photos[::step][:_SAMPLED])
-
-    def extraction_seconds() -> float:
-        engine = create_engine("auto", backbone, size, device, precision=precision)
-        return planning.estimate_extraction([(sample, 1)], backbone, engine, size, "shrink").seconds
-
-    extraction = ranks.from_first(extraction_seconds)
-    fit = TrainSettings.create({"precision": precision}).fit
-    with torch.random.fork_rng(devices=[]):
-        head = create_head(DEFAULT_HEAD, feature_spec(backbone, size), len(dataset.classes))
-    zeros = _Zeros(head, feature_spec(backbone, size))
-    seconds, _ = planning.time_steps(head, zeros, fit, None, device)
-    one_view = views_for(backbone, 1)
-    loading = ranks.from_first(lambda: planning.load_seconds(sample, "shrink", size, one_view))
-    photo = loading / (os.cpu_count() or 1)
-    return Pace(extraction / len(sample.photos), seconds / fit.batch_size, photo)
-
-
-class _Zeros(Samples):
-    """Maps of zeros with one object: what a step costs, before there are features."""
-
-    views = 1
-
-    def __init__(self, head: Head, spec: FeatureSpec) -> None:
-        self.objects = [1] * 64
-        self._head, self._spec = head, spec
-
-    def __len__(self) -> int:
-        return len(self.objects)
-
-    def __getitems__(self, rows: Sequence[Row]) -> Batch:
-        maps = [
-            torch.zeros(len(rows), channels, *size)
-            for channels, size in zip(self._spec.channels, self._spec.sizes, strict=True)
-        ]
-        target = {
-            "boxes": torch.tensor([[0.5, 0.5, 0.4, 0.4]]),
-            "labels": torch.zeros(1, dtype=torch.int64),
-            "difficult": torch.zeros(1, dtype=torch.bool),
-        }
-        return maps, self._head.encode([target] * len(rows))
 
 
 def _applied(

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import frostbox as package
-from frostbox import backbones
+from frostbox import backbones, pipeline, planning
+from frostbox.errors import SettingsError
 from frostbox.schedule import Schedule
 from frostbox.training import ViewSampler
 
@@ -151,6 +152,22 @@ def test_a_budget_that_is_spent_before_thawing_keeps_the_head(
     assert summary["thaw"] is None
     assert not summary["model"]["thawed"]
     assert summary["fit"]["epochs_run"] > 0
+
+
+def test_a_budget_looks_at_the_disk_of_the_features(shapes_voc, frostbox, tmp_path, monkeypatch):
+    cache, free = tmp_path / "other disk", planning.free_bytes
+
+    def small(folder):
+        return 10_000_000 if folder == cache else free(folder)
+
+    def planned(*_args):
+        raise SettingsError("the plan is known")
+
+    monkeypatch.setattr(planning, "free_bytes", small)
+    monkeypatch.setattr(pipeline, "folder_of", planned)
+    result = frostbox("train", shapes_voc, "--budget", "1h", "--cache", cache)
+    assert result.err.rstrip().endswith("the plan is known")
+    assert "the disk decides: 10.0 MB are free for features" in " ".join(result.err.split())
 
 
 def test_thawing_that_does_not_help_is_undone(thawed, shapes_voc, frostbox, tmp_path):

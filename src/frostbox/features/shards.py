@@ -176,21 +176,15 @@ class ShardWriter:
                 stored, tensors[scale_name(stride)] = quantised(stored)
             tensors[tensor_name(stride)] = stored.reshape(count, views, *maps.shape[1:])
         file = shard_file(filling.number)
-        parts = safetensors_parts(tensors)
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        # An ordinary write: its OSError says when the disk is full. On the disk, not only in its
-        # queue: the index will name it, and memory is there for other pages.
-        write_parts(self._folder / file, parts)
+        nbytes, sha256 = write_tensors(self._folder / file, tensors)
         self._keep(
             Shard(
                 file=file,
                 ids=tuple(filling.ids),
                 sizes=tuple(filling.sizes),
                 skipped=filling.skipped,
-                nbytes=sum(part.nbytes for part in parts),
-                sha256=digest.hexdigest(),
+                nbytes=nbytes,
+                sha256=sha256,
                 engine=self._engine.name,
             )
         )
@@ -283,6 +277,18 @@ def quantised(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for one, target in zip(maps, stored, strict=True):
         np.rint(one / scale[:, None, None], out=target, casting="unsafe")
     return stored, scale
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> tuple[int, str]:
+    """Write a safetensors file; its bytes, and their SHA-256 in hexadecimal. Raises OSError."""
+    parts = safetensors_parts(tensors)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    # An ordinary write: its OSError says when the disk is full. On the disk, not only in its
+    # queue: the index will name it, and memory is there for other pages.
+    write_parts(path, parts)
+    return sum(part.nbytes for part in parts), digest.hexdigest()
 
 
 def safetensors_parts(tensors: Mapping[str, np.ndarray]) -> list[memoryview]:
