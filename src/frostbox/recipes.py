@@ -138,7 +138,7 @@ RECIPES = (
     Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 2.1, 1.4, 3.2),
     # Where there is time for it: small objects gain most from pixels.
     Recipe(
-        "efficientnet_lite2", 512, 2, "1", 8, 14, 3.6, 2.3, 5.7,
+        "efficientnet_lite2", 512, 2, "1", 7, 13, 3.6, 2.3, 5.7,
         images=(_SMALL + 1, math.inf), gpu=False,
     ),
     # From photos, everything: on a CPU it costs ten times as much (docs/results.md). One run on one
