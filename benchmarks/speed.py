@@ -93,8 +93,9 @@ def main() -> None:
         if "start-up" in given.parts:
             start_up(bench)
         text = table(bench.rows, last_rows())
-        photos = f"{len(dataset.photos)} photos of {dataset.name}"
-        print(f"\n{text}\n\n{photos}, {time.perf_counter() - started:.0f} s")
+        photos = f"{len(dataset.photos)} photos of {dataset.name}, extraction {len(many.photos)}"
+        photos += f", in {time.perf_counter() - started:.0f} s"
+        print(f"\n{text}\n\n{photos}")
         if given.write:
             write(bench.rows, text, photos)
 

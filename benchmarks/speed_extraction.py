@@ -68,7 +68,7 @@ def classic(bench: Bench, photos: Dataset[Tensor], net: nn.Module, half: bool) -
 
 
 def extraction(bench: Bench) -> Path:
-    """Photos to features on disk; the cache of the last turn is left for training."""
+    """Photos to features on disk; a cache of `dataset` is left for training."""
     plain = bench.backbone
     last = backbones.create(NAME, STRIDES).to(memory_format=torch.channels_last)
     engines = {
@@ -92,6 +92,7 @@ def extraction(bench: Bench) -> Path:
             for k in range(len(pictures)):
                 seen(bench, k)
 
+    writing: list[float] = []
     rivals: dict[str, Callable[[], Any]] = {
         "the classic script": lambda: classic(bench, pillow, plain, False),
         "timm, channels-last": lambda: classic(bench, decoded, last, True),
@@ -100,11 +101,12 @@ def extraction(bench: Bench) -> Path:
         "decode": decode,
         "engine": lambda: engines["frostbox"].run(pictures),
         "engine, float32": lambda: engines["frostbox, float32"].run(pictures),
+        "write": lambda: writing.append(writing_seconds(bench, cache)),
     }
     for name in ("engine", "engine, float32"):
         rivals[name]()
     seconds = in_turns(rivals, bench.turns)
-    alone = {k: seconds.pop(k) for k in ("decode", "engine", "engine, float32")}
+    alone = {k: seconds.pop(k) for k in ("decode", "engine", "engine, float32", "write")}
     part = "extraction"
     count, few, many = (len(x) for x in (bench.dataset.photos, pictures, bench.many.photos))
     for name in engines:  # as long as for the photos of the others
@@ -118,7 +120,6 @@ def extraction(bench: Bench) -> Path:
         {"the classic script": "7", "timm, channels-last": "3.5"},
     )
     cores = os.cpu_count() or 1
-    writing = [writing_seconds(bench, cache) for _ in range(bench.turns)]
     for engine, name in (("engine", "frostbox"), ("engine, float32", "frostbox, float32")):
         for what, beside, aim in (
             ("engine and decoding", [0.0] * bench.turns, "95"),
@@ -140,8 +141,9 @@ def writing_seconds(bench: Bench, cache: Path) -> float:
     """CPU time to write the features of a photo: checksum, and the way to the disk."""
     shard = FeatureCache.open(cache).index.shards[0]
     tensors = load_file(cache / shard.file)
+    path = fresh(bench.folder / "written") / shard.file
     started = time.thread_time()
-    write_tensors(fresh(bench.folder / "written") / shard.file, tensors)
+    write_tensors(path, tensors)
     return (time.thread_time() - started) / len(shard.ids)
 
 

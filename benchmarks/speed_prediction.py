@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -42,9 +43,13 @@ def prediction(bench: Bench, cache: Path) -> None:
     part = "prediction"
     kinds = {
         "torch": ("torch", "32"),
+        "torch.compile": ("compile", "32"),
         "OpenVINO, float32": ("openvino", "32"),
         "OpenVINO, as the machine computes": ("openvino", "auto"),
     }
+    if not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        kinds.pop("torch.compile")
+        print("no C++ compiler: torch.compile is left out")
     for name, (kind, precision) in kinds.items():
         engine = create_engine(kind, bench.backbone, SIZE, latency=True, precision=precision)
         detector.prepare(kind, precision=precision)

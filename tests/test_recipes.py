@@ -9,16 +9,20 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from frostbox import recipes
+from frostbox import backbones, planning, recipes
 from frostbox.data.views import MosaicView, first_views
 from frostbox.data.voc import load
 from frostbox.errors import SettingsError
+from frostbox.features.extract import extract
+from frostbox.features.store import cache_root
 from frostbox.pace import Pace, measured_pace
+from frostbox.planning import Room
 from frostbox.recipes import RECIPES, chosen
 from frostbox.settings import TrainSettings
 from frostbox.units import seconds_text
 from tests.shapes import write_shapes
 
+NO_END = Room()
 PACE = Pace(view=0.01, step=0.005, photo=0.003)
 
 
@@ -31,7 +35,7 @@ def sets(tmp_path, request):
     return train.subset(repeated[: request.param]), load(root, "val")
 
 
-def choose(sets, given, budget, monkeypatch, device="cpu", room=math.inf):
+def choose(sets, given, budget, monkeypatch, device="cpu", room=NO_END):
     monkeypatch.setattr(recipes, "measured_pace", lambda *_: PACE)
     text = io.StringIO()
     settings = TrainSettings.create(given)
@@ -155,28 +159,98 @@ def test_a_gpu_thaws_everything_unless_it_is_told_otherwise(sets, monkeypatch):
     assert short.thaw == "none"
 
 
-def test_a_budget_is_spent_on_what_the_disk_holds(sets, monkeypatch):
+def view_bytes(recipe):
+    widths = (40, 112, 320) if recipe.backbone == "efficientnet_lite0" else (48, 120, 352)
+    return sum(2 * c * (recipe.size // s) ** 2 for c, s in zip(widths, (8, 16, 32), strict=True))
+
+
+def room_for(recipe, views, sets, cached=0):
+    """What holds so many views of these images, and no more."""
     images, val = len(sets[0].photos), len(sets[1].photos)
+    needed = math.ceil(view_bytes(recipe) * (views * images + val) / 0.9) + 100
+    key = (recipe.backbone, (recipe.size, recipe.size), "float16")
+    return Room(needed - cached, {key: cached})
+
+
+def test_a_budget_is_spent_on_what_the_disk_holds(sets, monkeypatch):
+    images = len(sets[0].photos)
+    best = fitting(images)[-1]
     plenty, said = choose(sets, {}, 1e6, monkeypatch)
     assert "disk" not in said
-    best = fitting(images)[-1]
-    assert (plenty.backbone, plenty.size[0]) == ("efficientnet_lite2", best.size)
-    maps = ((48, 8), (120, 16), (352, 32))
-    view = sum(2 * channels * (best.size // stride) ** 2 for channels, stride in maps)
-    room = view * (5 * images + val) / 0.9
-    settings, said = choose(sets, {}, 1e6, monkeypatch, room=room + 100)
-    assert settings == replace(plenty, views=5)
-    assert "the disk decides" in said
-    assert "8 views" in said
-    given, said = choose(sets, {"views": 5}, 1e6, monkeypatch, room=room + 100)
-    assert given == settings
-    assert "disk" not in said
-    # Too little for the fewest views of the dearest recipe: a cheaper one.
-    less = view * (best.views * images + val) / 0.9 - 100
+    assert (plenty.backbone, plenty.size[0], plenty.views) == (best.backbone, best.size, 8)
+    fewest = best.enough_views(images)
+    for views in range(fewest, 8):
+        settings, said = choose(sets, {}, 1e6, monkeypatch, room=room_for(best, views, sets))
+        assert settings == replace(plenty, views=views)
+        told = said.split("the disk decides")[1]
+        assert ", 8 views" in told
+        assert "--cache on another disk" in told
+        given, said = choose(
+            sets, {"views": views}, 1e6, monkeypatch, room=room_for(best, views, sets)
+        )
+        assert given == settings
+        assert "disk" not in said
+    # Too little for the best recipe's shortest schedule: another one, and what would be better.
+    less = room_for(best, fewest - 1, sets)
     settings, said = choose(sets, {}, 1e6, monkeypatch, room=less)
-    assert settings.size[0] < plenty.size[0]
+    assert (settings.backbone, settings.size[0]) != (best.backbone, best.size)
+    assert f"{best.backbone}, {best.size} x {best.size}, 8 views" in said.split("disk decides")[1]
+    assert "and more it would be" not in said
+
+
+def test_what_is_cached_already_needs_no_room(sets, monkeypatch):
+    best = fitting(len(sets[0].photos))[-1]
+    plenty, _ = choose(sets, {}, 1e6, monkeypatch)
+    room = room_for(best, 8, sets, cached=view_bytes(best) * 100)
+    settings, said = choose(sets, {}, 1e6, monkeypatch, room=room)
+    assert settings == plenty
+    assert "disk" not in said
+    settings, said = choose(sets, {}, 1e6, monkeypatch, room=replace(room, cached={}))
+    assert settings != plenty
     assert "the disk decides" in said
-    assert f"{plenty.size[0]} x {plenty.size[0]}" in said.split("the disk decides")[1]
+
+
+@pytest.mark.parametrize("pinned", [{}, {"size": (512, 512), "backbone": "lite2"}])
+def test_too_little_time_and_too_little_room(sets, monkeypatch, pinned):
+    plenty, _ = choose(sets, pinned, 60.0, monkeypatch)
+    settings, said = choose(sets, pinned, 60.0, monkeypatch, room=Room(1000))
+    assert settings.size == plenty.size
+    assert settings.views <= plenty.views
+    assert ("the disk decides" in said) == (settings.views < plenty.views)
+
+
+def test_the_disk_is_asked_about_maps_and_not_about_weights(sets, monkeypatch):
+    given = {"weights": "of_lite0.pth"}  # no file: nobody has to open it to plan
+    settings, _ = choose(sets, given, 60.0, monkeypatch, room=Room(1e12))
+    assert settings.weights == "of_lite0.pth"
+
+
+def test_int8_features_take_half_of_the_room(sets, monkeypatch):
+    best = fitting(len(sets[0].photos))[-1]
+    half = replace(room_for(best, 4, sets), cached={})
+    settings, _ = choose(sets, {"features": "int8"}, 1e6, monkeypatch, room=half)
+    assert (settings.size[0], settings.views) == (best.size, 8)
+
+
+def test_room_is_what_is_free_and_what_this_data_set_has(tmp_path, monkeypatch):
+    photos = load(write_shapes(tmp_path / "VOC2012", train=3, val=1), "train")
+    backbone = backbones.create("efficientnet_lite0", (32,), "random")
+    root = tmp_path / "caches"
+    for name in (photos.name, "another"):
+        extract(photos, backbone, root / name / "train-1", size=(64, 64), engine="torch")
+    (root / photos.name / "train-2").mkdir()
+    (root / photos.name / "train-2" / "index.json").write_text("damaged")
+    monkeypatch.setattr(planning, "free_bytes", lambda _folder: 1000)
+    room = planning.room(root, photos.name)
+    nbytes = sum(f.stat().st_size for f in (root / photos.name / "train-1").iterdir())
+    assert room == Room(1000, {("efficientnet_lite0", (64, 64), "float16"): nbytes})
+    assert room.bytes_for("efficientnet_lite0", (64, 64), "float16") == 1000 + nbytes
+    assert room.bytes_for("efficientnet_lite0", (96, 96), "float16") == 1000
+
+
+def test_elsewhere_there_is_room(monkeypatch, tmp_path):
+    monkeypatch.setenv("FROSTBOX_REMOTE", str(tmp_path))
+    assert planning.room(cache_root("memory://caches"), "any").free == math.inf
 
 
 @pytest.mark.parametrize("name", ["epochs", "thaw_epochs", "patience"])

@@ -25,12 +25,12 @@ from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import common_engine, extract, readable
 from frostbox.features.index import FLOAT16, CacheIndex, CacheRequest
 from frostbox.features.records import read_records
-from frostbox.features.remote_cache import shown, stand_in
+from frostbox.features.remote_cache import remote_of, shown, stand_in
 from frostbox.features.store import cache_path, cache_root
 from frostbox.progress import Progress
 from frostbox.settings import TrainSettings
 from frostbox.training import resolve_device
-from frostbox.units import counted
+from frostbox.units import counted, size_text
 
 _KINDS = {"OpenVINO": "openvino", "PyTorch": "torch"}  # by the first word of an engine's name
 
@@ -78,7 +78,8 @@ def ensure_caches(
         )  # fmt: skip
         _say_estimate(
             missing, backbone, engine, (settings.size, settings.resize, settings.features),
-            console, ranks, device,
+            console, ranks, device, root,
+            [path for path, complete in zip(paths, there, strict=True) if not complete],
         )  # fmt: skip
     caches = []
     for (data, views), path, request in zip(wanted, paths, requests, strict=True):
@@ -165,8 +166,9 @@ def extract_features(
             engine = _kind_before([where], place)
         running = common_engine(engine, network, size, place, ranks, precision=precision)
         _say_estimate(
-            [(dataset, views)], network, running, (size, resize, features), console, ranks, place
-        )
+            [(dataset, views)], network, running, (size, resize, features), console, ranks, place,
+            where.parent, [where],
+        )  # fmt: skip
         made = _extract(
             dataset, network, where, running, Progress(console), strict=strict, ranks=ranks,
             request=request, **options,
@@ -207,8 +209,14 @@ def _say_estimate(
     console: Console,
     ranks: Ranks,
     device: str,
+    root: Path,
+    paths: Sequence[Path],
 ) -> None:
-    """What rank 0 measures, while the others wait: they may share its cores."""
+    """What rank 0 measures, while the others wait: they may share its cores.
+
+    Raises:
+        CacheError: the disk of `root` has no room for all of it, beside what `paths` have already.
+    """
     if ranks.main:
         console.print(engine.describe())
         estimate = planning.estimate_extraction(wanted, backbone, engine, *request)
@@ -222,7 +230,21 @@ def _say_estimate(
                 note=f"{estimate.note}; memory of each process; a process writes whole shards",
             )  # fmt: skip
         console.print(str(estimate))
+        _check_room(root, paths, estimate)
     ranks.barrier()
+
+
+def _check_room(root: Path, paths: Sequence[Path], estimate: planning.Estimate) -> None:
+    if remote_of(root) is not None:
+        return
+    begun = sum(f.stat().st_size for p in paths if p.is_dir() for f in p.iterdir())
+    free = planning.free_bytes(root)
+    if estimate.disk_bytes > free + begun:
+        raise CacheError(
+            f"{size_text(estimate.disk_bytes - begun)} are needed for {estimate.what}, and "
+            f"{size_text(free)} are free for {root}: make room (`frostbox cache list`, `cache "
+            "prune`), or give another folder, fewer views, a smaller size or int8 features"
+        )
 
 
 def _kind_before(paths: Sequence[Path], device: str) -> str:

@@ -7,7 +7,6 @@ console.
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,7 +31,6 @@ from frostbox.detector import Detector
 from frostbox.diagnosis import check_before_training, check_loaded
 from frostbox.errors import DataError, DivergedError, SettingsError, told
 from frostbox.extraction import ensure_caches
-from frostbox.features.remote_cache import remote_of
 from frostbox.features.store import cache_root
 from frostbox.files import write_whole
 from frostbox.heads import Head, create_head, head_class, settings_of
@@ -124,8 +122,12 @@ def train_run(
                 ranks.from_first(lambda: check_free(named, resume=resume, overwrite=overwrite))
             train_set, val_set = ranks.in_turn(lambda: _read(data, settings, absent, console))
             settings = replace(settings, classes=train_set.classes)
+            room = planning.Room()
+            if budget is not None:
+                named_so = train_set.name
+                room = ranks.from_first(lambda: planning.room(cache_root(cache), named_so))
             settings = recipes.chosen(
-                settings, given, train_set, val_set, budget, device, console, _room(cache)
+                settings, given, train_set, val_set, budget, device, console, room
             )
             ranks.check_same((settings, _outline(train_set), _outline(val_set)), "data or settings")
             run = folder_of(out, train_set.name, settings.head)
@@ -171,14 +173,6 @@ def train_run(
                 lambda: _concluded(learner, detector, fitted, clock, loggers)
             )
     return Trained(detector, run, summary)
-
-
-def _room(cache: str | Path | None) -> float:
-    """Bytes that are free for features, the same in all processes; no end of them elsewhere."""
-    root = cache_root(cache)
-    return ranks.from_first(
-        lambda: math.inf if remote_of(root) is not None else float(planning.free_bytes(root))
-    )
 
 
 def _check_kept(start: str, run: Path) -> None:

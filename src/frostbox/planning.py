@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 
@@ -23,7 +24,9 @@ from frostbox.errors import FrostboxError, SettingsError
 from frostbox.features.engine_contract import Engine
 from frostbox.features.extract import images_per_shard
 from frostbox.features.index import DTYPES, FLOAT16, INT8, views_for
+from frostbox.features.remote_cache import remote_of
 from frostbox.features.shards import load_views
+from frostbox.features.store import cached_bytes
 from frostbox.heads import FeatureSpec, Head
 from frostbox.loading import batches, reading_processes
 from frostbox.memory import peak_bytes, resident_bytes
@@ -266,6 +269,30 @@ def check_space(folder: Path, estimate: Estimate) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Free disk space where `folder` is, or will be."""
-    while not folder.exists():
+    while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where the features of a data set are to lie.
+
+    Attributes:
+        free: bytes of the disk; no end of them on a remote path.
+        cached: bytes of what is there already, by backbone, size and dtype.
+    """
+
+    free: float = math.inf
+    cached: Mapping[tuple[str, tuple[int, int], str], int] = field(default_factory=dict)
+
+    def bytes_for(self, backbone: str, size: tuple[int, int], dtype: str) -> float:
+        """Bytes that these features may have: what is cached need not be made again."""
+        return self.free + self.cached.get((backbone, size, dtype), 0)
+
+
+def room(root: Path, name: str) -> Room:
+    """The room for features of the data set `name` under `root`."""
+    if remote_of(root) is not None:
+        return Room()
+    return Room(free_bytes(root), cached_bytes(root, name))

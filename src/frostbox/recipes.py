@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from frostbox.clock import Clock
 from frostbox.data.annotations import DetectionSet
 from frostbox.data.views import PARTNERS, mosaics_among
 from frostbox.errors import SettingsError
-from frostbox.heads import head_class
+from frostbox.heads import FeatureSpec, head_class
 from frostbox.learning import Learner, feature_spec
 from frostbox.pace import Pace, measured_pace
 from frostbox.schedule import Schedule
@@ -158,14 +159,14 @@ def chosen(
     budget: float | None,
     device: str,
     console: Console,
-    room: float = math.inf,
+    room: planning.Room | None = None,
 ) -> TrainSettings:
     """The settings with what was left open, each choice printed with its reason.
 
     Args:
         given: what the user, a replayed run or a detector to start from decides; it stays.
         budget: seconds for everything; None to choose by the number of images.
-        room: bytes that are free for features. A budget is spent on what fits into them.
+        room: for features; None for no end of it. A budget is spent on what fits into it.
 
     Raises:
         SettingsError: a budget, and one of the settings that it decides.
@@ -192,9 +193,11 @@ def chosen(
     )
     validated = len(val_set.photos) if val_set is not None else 0
     needs = {recipe: recipe.seconds(pace, images, validated) for recipe in fitting}
+    room = room or planning.Room()
     held = {r: _views_held(r, settings, given, images, validated, room) for r in fitting}
+    least = {r: given.get("views", r.enough_views(images)) for r in fitting}
     quick = [r for r in fitting if needs[r] <= _SPARE * budget]
-    affordable = [r for r in quick if held[r] >= given.get("views", r.views)]
+    affordable = [r for r in quick if held[r] >= least[r]]
     recipe = affordable[-1] if affordable else fitting[0]
     wanted = recipe.views_within(budget, pace, images, validated)
     views = int(max(min(wanted, held[recipe]), recipe.views))
@@ -209,13 +212,15 @@ def chosen(
         f"{seconds_text(needs[recipe])}; measured here: {1 / pace.view:.0f} views/s, "
         f"{1 / pace.step:.0f} images/s in training)"
     )
-    if ("views" not in given and views < wanted) or (quick and quick[-1] is not recipe):
-        better = _applied(quick[-1], settings, {"views": max(wanted, views), **given}, images)
+    best = quick[-1] if quick else recipe
+    most = best.views_within(budget, pace, images, validated)
+    better = _applied(best, settings, {"views": most, **given}, images)
+    if best is not recipe or better.views > changed.views:
         console.print(
-            f"the disk decides: {size_text(int(room))} are free for features, with more it would "
-            f"be {_described(better)}"
+            f"the disk decides: {size_text(int(room.free))} are free for features; with more "
+            f"(--cache on another disk, `frostbox cache prune`) it would be {_described(better)}"
         )
-    dearer = [r for r in fitting if r is not recipe and needs[r] > _SPARE * budget]
+    dearer = [r for r in fitting if r not in (recipe, *quick) and held[r] >= least[r]]
     if dearer:
         more = dearer[0]
         console.print(
@@ -231,22 +236,27 @@ def _views_held(
     given: Mapping[str, Any],
     train: int,
     val: int,
-    room: float,
+    room: planning.Room,
 ) -> float:
     """Views of so many images to learn from, beside one of each to validate on, that fit."""
-    if room == math.inf:
-        return math.inf
     applied = _applied(recipe, settings, given, train)
     strides = head_class(settings.head).strides_for(settings.head_settings)
-    backbone = backbones.create(applied.backbone, strides, applied.weights)
-    view = planning.feature_bytes(feature_spec(backbone, applied.size), applied.features)
-    return (_ROOM * room / view - val) // train
+    name = backbones.full_name(applied.backbone)
+    view = planning.feature_bytes(_spec(name, strides, applied.size), applied.features)
+    there = room.bytes_for(name, applied.size, applied.features)
+    return (_ROOM * there / view - val) / train
+
+
+@cache
+def _spec(backbone: str, strides: tuple[int, ...], size: tuple[int, int]) -> FeatureSpec:
+    """What the maps of a backbone are like, whatever its weights."""
+    return feature_spec(backbones.create(backbone, strides, "random"), size)
 
 
 def scheduled(learner: Learner, budget: float, clock: Clock) -> Learner:
     """The learner with a schedule that ends within the budget, once the features are there."""
     head = learner.head
-    recipe = next((r for r in RECIPES if _is(r, learner.settings)), None)
+    recipe = next((r for r in RECIPES if _is(r, learner)), None)
     share = 1.0
     if learner.settings.thaw != NONE:
         share = recipe.head_share() if recipe is not None else _HEAD_SHARE
@@ -303,12 +313,15 @@ def _agrees(recipe: Recipe, settings: TrainSettings, given: Mapping[str, Any], i
     )
 
 
-def _is(recipe: Recipe, settings: TrainSettings) -> bool:
+def _is(recipe: Recipe, learner: Learner) -> bool:
+    """Whether its shares of the time hold for what is learned here."""
+    settings = learner.settings
     name = backbones.full_name(settings.backbone)
-    return (name, settings.size, settings.thaw) == (
-        recipe.backbone,
-        (recipe.size, recipe.size),
-        recipe.thaw,
+    return (
+        (name, settings.size, settings.thaw)
+        == (recipe.backbone, (recipe.size, recipe.size), recipe.thaw)
+        and recipe.images[0] <= len(learner.train_set.photos) <= recipe.images[1]
+        and recipe.gpu in (None, learner.device == "cuda")
     )
 
 

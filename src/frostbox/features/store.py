@@ -6,10 +6,11 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostbox.errors import NotFoundError
+from frostbox.errors import CacheError, NotFoundError
 from frostbox.features.index import FLOAT16, INDEX_FILE, CacheIndex, CacheRequest
 from frostbox.features.remote_cache import remote_of, shown, stand_in
 
@@ -65,6 +66,20 @@ def list_caches(root: Path, names: Sequence[str] | None = None) -> list[dict[str
         if name not in known:
             raise NotFoundError(f"there is no cache '{name}' in {root}: see `frostbox cache list`")
     return [entry for entry in found if entry["name"] in names]
+
+
+def cached_bytes(root: Path, name: str) -> dict[tuple[str, tuple[int, int], str], int]:
+    """Bytes of a data set's caches by backbone, size and dtype, whole or begun.
+
+    What has no index that can be read is extracted again, and does not count.
+    """
+    found: Counter[tuple[str, tuple[int, int], str]] = Counter()
+    for folder, nbytes in _folders(root).items():
+        if folder.parent.name == name:
+            with suppress(CacheError):
+                request = CacheIndex.read(folder).request
+                found[(request.backbone, request.size, request.dtype)] += nbytes
+    return dict(found)
 
 
 def _folders(root: Path) -> dict[Path, int]:
