@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from frostbox import files
 from frostbox.errors import SettingsError
-from frostbox.files import whole_folder, write_whole
+from frostbox.files import whole_folder, write_parts, write_whole
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:
@@ -24,6 +25,20 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space"):
         write_whole(path, b"new")
     assert path.read_bytes() == "ä old".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parts_of_a_file_are_all_there_or_none(tmp_path: Path) -> None:
+    path = write_parts(tmp_path / "a", [b"a", memoryview(b"bc"), memoryview(b"")])
+    assert path.read_bytes() == b"abc"
+
+    def parts() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_parts(path, parts())
+    assert path.read_bytes() == b"abc"
     assert list(tmp_path.iterdir()) == [path]
 
 
