@@ -167,7 +167,7 @@ def extract_features(
         running = common_engine(engine, network, size, place, ranks, precision=precision)
         _say_estimate(
             [(dataset, views)], network, running, (size, resize, features), console, ranks, place,
-            where.parent, [where],
+            where, [where],
         )  # fmt: skip
         made = _extract(
             dataset, network, where, running, Progress(console), strict=strict, ranks=ranks,

@@ -194,9 +194,14 @@ def test_thresholds_found_on_val_are_stored_and_used_by_predict(
     best = evaluated[1]["best_f1_per_class"]
     for name, threshold in zip(("blue", "green", "red"), stored.class_thresholds, strict=True):
         assert threshold == pytest.approx(best[name]["threshold"], abs=0.02)  # cache and photos
-    photo = shapes_voc / "VOCdevkit/VOC2012/JPEGImages/shape_050.jpg"
-    everything = detector.predict(photo, threshold=0.0)
-    chosen = np.array(stored.class_thresholds)[everything.labels] <= everything.scores
+    # What a training of seconds finds differs from processor to processor: any photo will do.
+    photos = sorted(shapes_voc.glob("VOCdevkit/VOC2012/JPEGImages/*.jpg"))
+    assert photos
+    for photo in photos:
+        everything = detector.predict(photo, threshold=0.0)
+        chosen = np.array(stored.class_thresholds)[everything.labels] <= everything.scores
+        if 0 < chosen.sum() < len(everything):
+            break
     assert 0 < chosen.sum() < len(everything)
     by_default = detector.predict(photo)
     assert np.array_equal(by_default.scores, everything.scores[chosen])

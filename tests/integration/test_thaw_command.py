@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import frostbox as package
-from frostbox import backbones, learning, pipeline, planning
+from frostbox import backbones, pipeline, planning
 from frostbox.errors import SettingsError
 from frostbox.schedule import Schedule
 from frostbox.training import ViewSampler
@@ -172,21 +172,25 @@ def test_a_budget_looks_at_the_disk_of_the_features(shapes_voc, frostbox, tmp_pa
 
 
 def test_features_that_have_no_room_are_refused_before_the_first(
-    thawed, shapes_voc, frostbox, tmp_path, monkeypatch
+    shapes_voc, frostbox, tmp_path, monkeypatch
 ):
     """All of them together, and what is there already does not count."""
     cache = tmp_path / "cache"
-    words = ("train", shapes_voc, *SMALL, "--epochs", 1, "--views", 2)
-    monkeypatch.setattr(planning, "free_bytes", lambda _folder: 150_000)
-    result = frostbox(*words, "--cache", cache, "--out", tmp_path / "run")
-    assert result.status == 1
-    said = " ".join(result.err.split())
-    assert f"extracting 112 views of 64 photos, and {size_text(150_000)} are free for" in said
-    assert "make room (`frostbox cache list`, `cache prune`)" in said
-    assert not list(cache.rglob("*.safetensors"))
-    monkeypatch.setattr(learning.planning, "check_space", lambda *_: None)
-    words = ("train", shapes_voc, *SMALL, "--epochs", 1, "--cache", thawed / "cache")
+    words = ("train", shapes_voc, *SMALL, "--epochs", 1, "--views", 2, "--cache", cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "free_bytes", lambda _folder: 150_000)
+        result = frostbox(*words, "--out", tmp_path / "run")
+        assert result.status == 1
+        needed = f"extracting 112 views of 64 photos, and {size_text(150_000)} are free for {cache}"
+        assert needed in result.err
+        assert "make room (`frostbox cache list`, `cache prune`)" in result.err
+        assert not list(cache.rglob("*.safetensors"))
     assert frostbox(*words, "--out", tmp_path / "run").status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(planning, "free_bytes", lambda _folder: 0)
+        patch.setattr(planning, "check_space", lambda *_: None)  # of the weights
+        again = frostbox(*words, "--out", tmp_path / "again")
+    assert again.status == 0, again.err
 
 
 def test_thawing_that_does_not_help_is_undone(thawed, shapes_voc, frostbox, tmp_path):
