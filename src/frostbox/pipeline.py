@@ -122,10 +122,9 @@ def train_run(
                 ranks.from_first(lambda: check_free(named, resume=resume, overwrite=overwrite))
             train_set, val_set = ranks.in_turn(lambda: _read(data, settings, absent, console))
             settings = replace(settings, classes=train_set.classes)
-            room = planning.Room()
+            room = None
             if budget is not None:
-                named_so = train_set.name
-                room = ranks.from_first(lambda: planning.room(cache_root(cache), named_so))
+                room = ranks.from_first(lambda: planning.room(cache_root(cache), train_set.name))
             settings = recipes.chosen(
                 settings, given, train_set, val_set, budget, device, console, room
             )

@@ -76,6 +76,11 @@ class Recipe:
     batch_size: int = 32
     lr: float = 4e-3
 
+    def meant_for(self, images: int, device: str) -> bool:
+        """Whether it is for data sets of so many images, on such a device."""
+        fewest, most = self.images
+        return fewest <= images <= most and self.gpu in (None, device == "cuda")
+
     def enough(self, train: int) -> tuple[float, float]:
         """Passes over so many images, of the head alone and with thawed stages."""
         fewest = _FEWEST * self.batch_size / _OF_BATCHES
@@ -179,11 +184,7 @@ def chosen(
         raise SettingsError(f"a budget decides {clash}: give one of the two")
     if settings.head != DEFAULT_HEAD:
         return settings
-    fitting = [
-        recipe
-        for recipe in RECIPES
-        if _agrees(recipe, settings, given, images) and recipe.gpu in (None, device == "cuda")
-    ]
+    fitting = [r for r in RECIPES if _agrees(r, settings, given, images, device)]
     if not fitting:
         console.print("epochs are planned for the settings that were given")
         return settings
@@ -297,15 +298,17 @@ def _applied(
     )
 
 
-def _agrees(recipe: Recipe, settings: TrainSettings, given: Mapping[str, Any], images: int) -> bool:
-    """Whether a recipe is for so many images, and its costs hold for what is given.
+def _agrees(
+    recipe: Recipe, settings: TrainSettings, given: Mapping[str, Any], images: int, device: str
+) -> bool:
+    """Whether a recipe is meant for this, and its costs hold for what is given.
 
     Of the stages that begin at the photo, a GPU's recipe alone knows the costs.
     """
     size = (recipe.size, recipe.size)
     strides = head_class(settings.head).strides_for(settings.head_settings)
     return (
-        recipe.images[0] <= images <= recipe.images[1]
+        recipe.meant_for(images, device)
         and (recipe.thaw in (NONE, ALL) or int(recipe.thaw) < len(strides))
         and backbones.full_name(given.get("backbone", recipe.backbone)) == recipe.backbone
         and given.get("size", size) == size
@@ -317,11 +320,9 @@ def _is(recipe: Recipe, learner: Learner) -> bool:
     """Whether its shares of the time hold for what is learned here."""
     settings = learner.settings
     name = backbones.full_name(settings.backbone)
-    return (
-        (name, settings.size, settings.thaw)
-        == (recipe.backbone, (recipe.size, recipe.size), recipe.thaw)
-        and recipe.images[0] <= len(learner.train_set.photos) <= recipe.images[1]
-        and recipe.gpu in (None, learner.device == "cuda")
+    kind = (recipe.backbone, (recipe.size, recipe.size), recipe.thaw)
+    return kind == (name, settings.size, settings.thaw) and recipe.meant_for(
+        len(learner.train_set.photos), learner.device
     )
 
 
@@ -345,11 +346,11 @@ def _by_size(
     small = images <= _SMALL
     recipe = RECIPES[1] if small else RECIPES[2]
     if device == "cuda":
-        better = [r for r in RECIPES if r.gpu and _agrees(r, settings, given, images)]
+        better = [r for r in RECIPES if r.gpu and _agrees(r, settings, given, images, device)]
         recipe = better[-1] if better else recipe
     changed = _applied(recipe, settings, given, images)
     asked = "thaw" in given
-    known = _agrees(recipe, settings, {**given, "size": changed.size}, images)
+    known = _agrees(recipe, settings, {**given, "size": changed.size}, images, device)
     if not asked and ("epochs" in given or "start" in given or not known):
         changed = replace(changed, thaw=NONE)
     if "epochs" not in given:
