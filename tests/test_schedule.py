@@ -13,6 +13,7 @@ from frostbox import schedule as scheduling
 from frostbox.arguments import parse_time
 from frostbox.clock import Clock
 from frostbox.errors import SettingsError
+from frostbox.overhead import Overhead
 from frostbox.progress import Progress
 from frostbox.sampling import ViewSampler
 from frostbox.schedule import Schedule
@@ -46,6 +47,7 @@ class _Stopped(Clock):
 def planned(monkeypatch, budget, images, *, step=0.32, forward=0.08, val=0, **options):
     """A plan for machine whose steps take what is given, at the start of a training."""
     monkeypatch.setattr(scheduling, "time_steps", lambda *_: (step, forward))
+    monkeypatch.setattr(scheduling, "measured_overhead", lambda *_: Overhead(0.0, 0.1))
     clock = _Stopped(Progress())
     plan = Schedule(budget, clock, options.pop("reserve", 0.0), options.pop("share", 1.0))
     checked = _Images(val) if val else None

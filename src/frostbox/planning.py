@@ -41,8 +41,9 @@ _WARM, _FEWEST, _TIMED = 4, 4, 12  # steps; the first ones compile and allocate
 _TIMED_SECONDS = 5.0  # after which the fewest are enough
 _READY = 2  # batches of each process that reads
 _CHECKED = 4  # batches of a validation, the first of them to warm up
-# What logging, averaging of weights and checkpoints add to a step: a share, and seconds.
-_OVERHEAD_SHARE, _OVERHEAD = 1.05, 0.01
+# What a long training adds to a step that was timed in a short one, and what its loop does where
+# nobody measured it (overhead.py): a share, and seconds.
+_LONGER, _LOOP = 1.05, 0.01
 _NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -172,11 +173,15 @@ def time_steps(
     settings: FitSettings,
     stages: Stages | None,
     device: str,
+    loop: float = _LOOP,
 ) -> tuple[float, float]:
     """Seconds of a step, and of a batch of a validation; the weights stay as they are.
 
     Real batches are read ahead in a thread, as in training. Of several processes each measures its
     part of a batch while the others do; the slowest counts, and what they exchange is added.
+
+    Args:
+        loop: seconds that a step takes besides its computations.
     """
     parts = [head] if stages is None else [head, stages]
     states = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
@@ -235,7 +240,7 @@ def time_steps(
     norms = sum(isinstance(m, _NORM) for m in head.modules())
     step += ranks.exchange_seconds(sum(p.numel() for p in learned), norms, device)
     scale = settings.batch_size / (size * ranks.count())
-    return scale * (_OVERHEAD_SHARE * step + _OVERHEAD), scale * check
+    return scale * (_LONGER * step + loop), scale * check
 
 
 def _endless(

@@ -15,11 +15,11 @@ from frostbox.backbones.stages import Stages
 from frostbox.clock import Clock
 from frostbox.errors import SettingsError
 from frostbox.heads import Head
+from frostbox.overhead import measured_overhead
 from frostbox.planning import time_steps
 from frostbox.training import VALIDATIONS, FitSettings, Samples
 from frostbox.units import counted, seconds_text
 
-_EPOCH = 0.1  # seconds that each epoch takes besides its steps: checkpoint, figures
 _LEAST_STEPS = 5
 _AIM = 0.97  # share of the budget that is planned: an end a little early beats one too late
 
@@ -62,13 +62,15 @@ class Schedule:
             NoTimeError: not even a few steps do; in all ranks.
         """
         images = max(1, sum(1 for n in train.objects if n or settings.empty))
-        step, checked_batch = time_steps(head, train, settings, stages, device)
+        parts = [head] if stages is None else [head, stages]
+        loop = measured_overhead((p for part in parts for p in part.parameters()), settings, device)
+        step, checked_batch = time_steps(head, train, settings, stages, device, loop.step)
         each, check = step / settings.batch_size, checked_batch / settings.batch_size
         seconds = max(0.0, self.left()) * (self.share if stages is None else 1.0)
         passes = seconds / (images * each)
         validations = _validations(settings, max(1, math.ceil(passes)))
         checked = 0.0 if val is None else validations * len(val) * check
-        passes = max(seconds - checked, seconds / 2) / (images * each + _EPOCH)
+        passes = max(seconds - checked, seconds / 2) / (images * each + loop.epoch)
         epochs = max(1, math.ceil(passes - 0.05))
         if passes * images < settings.batch_size * _LEAST_STEPS:
             raise NoTimeError(
