@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from frostbox import backbones, planning, recipes
+from frostbox import backbones, choosing, planning
+from frostbox.choosing import chosen
 from frostbox.data.views import MosaicView, first_views
 from frostbox.data.voc import load
 from frostbox.errors import SettingsError
@@ -17,7 +18,7 @@ from frostbox.features.extract import extract
 from frostbox.features.store import cache_root
 from frostbox.pace import Pace, measured_pace
 from frostbox.planning import Room
-from frostbox.recipes import RECIPES, chosen
+from frostbox.recipes import RECIPES
 from frostbox.settings import TrainSettings
 from frostbox.units import seconds_text
 from tests.shapes import write_shapes
@@ -36,7 +37,7 @@ def sets(tmp_path, request):
 
 
 def choose(sets, given, budget, monkeypatch, device="cpu", room=NO_END):
-    monkeypatch.setattr(recipes, "measured_pace", lambda *_: PACE)
+    monkeypatch.setattr(choosing, "measured_pace", lambda *_: PACE)
     text = io.StringIO()
     settings = TrainSettings.create(given)
     console = Console(file=text, width=1000)
@@ -78,8 +79,7 @@ def test_a_small_data_set_gets_more_passes_and_more_views():
     for recipe in RECIPES:
         small, large = recipe.enough(200), recipe.enough(20000)
         assert large == (recipe.passes, recipe.thaw_passes)
-        steps = small[0] * 200 / recipe.batch_size
-        assert steps == pytest.approx(max(12000 / 32, recipe.passes * 200 / recipe.batch_size))
+        assert small[0] * 200 == pytest.approx(max(recipe.fewest, recipe.passes * 200))
         assert small[1] * recipe.passes == pytest.approx(small[0] * recipe.thaw_passes)
         most, fewest = recipe.enough_views(100), recipe.enough_views(20000)
         if recipe.thaw == "all":  # sees its photos anew each time
@@ -120,23 +120,30 @@ def test_flags_stay(sets, monkeypatch):
 def test_without_a_budget_the_number_of_images_decides(sets, monkeypatch):
     settings, said = choose(sets, {}, None, monkeypatch)
     small = len(sets[0].photos) <= 1000
-    assert settings.thaw == ("none" if small else "1")
-    assert settings.size == ((416, 416) if small else (320, 320))
+    assert settings.thaw == "1"
+    assert settings.size == ((512, 512) if small else (320, 320))
     assert settings.fit.batch_size == (16 if small else 32)
-    assert settings.fit.epochs == (40 if small else 8)
-    assert settings.thaw_epochs == 15 or small
+    assert settings.head_settings == ({"dropout": 0.2} if small else {})
+    assert settings.fit.epochs == (20 if small else 8)
+    assert settings.thaw_epochs == (20 if small else 15)
     assert f"{settings.fit.epochs} epochs" in said
     assert "what was measured to suit" in said
     given, _ = choose(sets, {"epochs": 7}, None, monkeypatch)
     assert (given.fit.epochs, given.thaw) == (7, "none")
+    assert given.head_settings == settings.head_settings
     given, _ = choose(sets, {"start": "run"}, None, monkeypatch)
     assert given.thaw == "none"
+    given, _ = choose(sets, {"thaw": "none"}, None, monkeypatch)
+    assert given.fit.epochs == (40 if small else 20)
+    for pinned in ({"dropout": 0.0}, {"head_settings": {"depth": 2}}):
+        given, _ = choose(sets, pinned, None, monkeypatch)
+        assert given.head_settings == pinned.get("head_settings", pinned)
     given, _ = choose(sets, {"thaw": "2", "thaw_epochs": 3, "size": (64, 32)}, None, monkeypatch)
     assert (given.thaw, given.thaw_epochs, given.size) == ("2", 3, (64, 32))
     replayed = TrainSettings.create({"seed": 3, "views": 5})
     every = {name: getattr(replayed, name) for name in ("views", "thaw", "size", "backbone")}
     every |= {name: getattr(replayed.fit, name) for name in ("epochs", "batch_size", "lr")}
-    every |= {"thaw_epochs": replayed.thaw_epochs, "seed": 3}
+    every |= {"thaw_epochs": replayed.thaw_epochs, "seed": 3, "head_settings": {}}
     again, _ = choose(sets, every, None, monkeypatch)
     assert again == replayed
 
@@ -154,7 +161,7 @@ def test_a_gpu_thaws_everything_unless_it_is_told_otherwise(sets, monkeypatch):
     on_cpu, _ = choose(sets, {}, 1000.0, monkeypatch)
     assert on_cpu.thaw != "all"
     pinned, _ = choose(sets, {"backbone": "lite0", "size": (320, 320)}, None, monkeypatch, "cuda")
-    assert pinned.thaw == ("none" if small else "1")
+    assert pinned.thaw == ("none" if small else "1")  # few images: never measured with lite0
     short, _ = choose(sets, {}, 30.0, monkeypatch, "cuda")
     assert short.thaw == "none"
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from frostbox import backbones, evaluation, planning, ranks, recipes, suite
+from frostbox import backbones, choosing, evaluation, planning, ranks, suite
 from frostbox.backbones.stages import Stages
 from frostbox.card import write_card
 from frostbox.clock import Clock
@@ -101,7 +101,7 @@ def train_run(
     if budget is not None:
         if resume:
             raise SettingsError("a run that is resumed has been planned: leave --budget out")
-        replayed = {k: v for k, v in replayed.items() if k not in recipes.PLANNED}
+        replayed = {k: v for k, v in replayed.items() if k not in choosing.PLANNED}
     given = {**replayed, **options}
     if resume:
         given = resumed_settings(out, given)
@@ -125,7 +125,7 @@ def train_run(
             room = None
             if budget is not None:
                 room = ranks.from_first(lambda: planning.room(cache_root(cache), train_set.name))
-            settings = recipes.chosen(
+            settings = choosing.chosen(
                 settings, given, train_set, val_set, budget, device, console, room
             )
             ranks.check_same((settings, _outline(train_set), _outline(val_set)), "data or settings")
@@ -138,7 +138,7 @@ def train_run(
             backbone, head = ranks.in_turn(lambda: _network(settings, train_set, origin))
             count = stage_count(settings.thaw, len(backbone.strides))
             stages = Stages(backbone, count) if count else None  # says what cannot be cut at once
-        planned = recipes.PLANNED if budget is not None else ()
+        planned = choosing.PLANNED if budget is not None else ()
         known = {k: v for k, v in settings.flat().items() if k not in planned}
         names = settings.logger if ranks.first() else NO_LOGGER
         with (
@@ -162,7 +162,7 @@ def train_run(
             )  # fmt: skip
             if budget is not None:
                 with clock.part("plan"):
-                    learner = recipes.scheduled(learner, budget, clock)
+                    learner = choosing.scheduled(learner, budget, clock)
             try:
                 fitted = learner.learn(clock, console, resume=resume)
             except DivergedError as error:  # in all processes
