@@ -29,14 +29,14 @@ def train(
         str | None,
         typer.Option(
             help="efficientnet_lite0|1|2, or a torchvision or timm name.",
-            show_default="efficientnet_lite0",
+            show_default="efficientnet_lite0; lite2 up to 1000 images and on a GPU",
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
             help="Network input in pixels: 320, or WIDTHxHEIGHT.",
-            show_default="320; 416 up to 1000 images; 512 on a GPU above; 224 for grid and single",
+            show_default="320; 512 up to 1000 images and on a GPU; 224 for grid and single",
         ),
     ] = None,
     train_split: Annotated[
@@ -68,12 +68,15 @@ def train(
         typer.Option(
             metavar="STAGES|all",
             help="Then train the last stages of the backbone too: 1, 2, ..., or all.",
-            show_default="1 above 1000 images (GPU: all) without --epochs or --start; else none",
+            show_default="1 (above 1000 images on a GPU all); none with --epochs or --start",
         ),
     ] = None,
     thaw_epochs: Annotated[
         int | None,
-        typer.Option(help="Passes with thawed stages.", show_default="6 to 16; 12 to 50 on a GPU"),
+        typer.Option(
+            help="Passes with thawed stages.",
+            show_default="6 to 16; 12 to 50 up to 1000 images and on a GPU",
+        ),
     ] = None,
     start: Annotated[
         Path | None,

@@ -186,6 +186,23 @@ def test_the_command_with_two_devices(data: Path, alone: Path, tmp_path: Path) -
     assert ended.stdout.count("detector:") == 1
 
 
+def test_a_budget_of_two_devices(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "frostbox", "train", str(data), "--devices", "2"]
+    command += ["--budget", "60s", "--size", "64", "--weights", "random:0", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    known = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
+    ended = subprocess.run(
+        command, env={**known, "OMP_NUM_THREADS": "1"}, cwd=ROOT, timeout=300,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    planned = json.loads((tmp_path / "run" / "settings.json").read_text())
+    said = " ".join(ended.stderr.split())
+    assert said.count(f"{planned['fit']['epochs']:,} epoch") >= 1
+    assert said.count("are left for them") == 1
+    assert len(_rows(tmp_path / "run")) == planned["fit"]["epochs"]
+
+
 def test_a_run_of_two_processes_is_resumed(data: Path, alone: Path, tmp_path: Path) -> None:
     arguments = (data, tmp_path / "run", alone.parent / "cache")
     cut = together("tests.integration.test_devices", "train", *arguments, "cut")
