@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,13 +47,24 @@ class _Stopped(Clock):
 
 def planned(monkeypatch, budget, images, *, step=0.32, forward=0.08, val=0, **options):
     """A plan for machine whose steps take what is given, at the start of a training."""
-    monkeypatch.setattr(scheduling, "time_steps", lambda *_: (step, forward))
-    monkeypatch.setattr(scheduling, "measured_overhead", lambda *_: Overhead(0.0, 0.1))
+    head, checked = torch.nn.Linear(3, 2), _Images(val) if val else None
+
+    def overhead(weights, settings, device, folder, *, validated):
+        assert (weights, device, folder) == (8, "cpu", Path("run"))
+        assert validated == (val > 0)
+        return Overhead(0.01, 0.1)
+
+    def steps(*arguments):
+        assert arguments[0] is head
+        assert arguments[-1] == 0.01  # goes into every step
+        return step, forward
+
+    monkeypatch.setattr(scheduling, "time_steps", steps)
+    monkeypatch.setattr(scheduling, "measured_overhead", overhead)
     clock = _Stopped(Progress())
     plan = Schedule(budget, clock, options.pop("reserve", 0.0), options.pop("share", 1.0))
-    checked = _Images(val) if val else None
     fit, measured, said = plan.fit(
-        options.pop("fit", FIT), torch.nn.Identity(), _Images(images), checked, None, "cpu"
+        options.pop("fit", FIT), head, _Images(images), checked, None, "cpu", Path("run")
     )
     assert measured == step
     return fit, said

@@ -46,6 +46,7 @@ class MetricsFile(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
+        self._columns: list[str] = []  # of the file as it is
         self._validated = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -53,7 +54,7 @@ class MetricsFile(Callback):
         self._validated = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Rewrite the file with the epoch that just ended."""
+        """Add the epoch that just ended; with new columns the file is written anew."""
         fresh = self._validated == trainer.current_epoch
         values = {
             k: float(v)
@@ -63,10 +64,15 @@ class MetricsFile(Callback):
         self.rows.append({"epoch": trainer.current_epoch, **dict(sorted(values.items()))})
         if not trainer.is_global_zero:
             return
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        new = [name for name in self.rows[-1] if name not in self._columns]
+        if not new:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(self.rows[-1])
+            return
+        self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
         partial = self.path.with_suffix(".tmp")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
+            writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(self.rows)
         partial.replace(self.path)

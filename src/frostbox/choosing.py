@@ -21,7 +21,17 @@ from frostbox.errors import SettingsError
 from frostbox.heads import FeatureSpec, head_class
 from frostbox.learning import Learner, feature_spec
 from frostbox.pace import measured_pace
-from frostbox.recipes import FEW, FEWEST, MANY, RECIPES, SMALL, SPARE, Recipe
+from frostbox.recipes import (
+    FEW,
+    FEW_FROZEN,
+    FEW_QUICK,
+    FEWEST,
+    MANY,
+    RECIPES,
+    SMALL,
+    SPARE,
+    Recipe,
+)
 from frostbox.schedule import Schedule
 from frostbox.settings import DEFAULT_HEAD, TrainSettings
 from frostbox.thawing import ALL, NONE
@@ -104,7 +114,7 @@ def chosen(
         )
     dearer = [r for r in fitting if r not in (recipe, *quick) and held[r] >= least[r]]
     if dearer:
-        more = dearer[0]
+        more = min(dearer, key=lambda r: needs[r])
         console.print(
             f"with {seconds_text(needs[more] / SPARE)} and more it would be "
             f"{_described(_applied(more, settings, given, images))}"
@@ -170,7 +180,8 @@ def _applied(
         lr=given.get("lr", recipe.lr),
     )
     head_settings = settings.head_settings
-    if recipe.dropout and "head_settings" not in given and "dropout" not in given:
+    # A replayed run, or a detector to start from, has all of them.
+    if recipe.dropout and not ({"dropout", "head_settings"} & given.keys()):
         head_settings = {**head_settings, "dropout": recipe.dropout}
     return replace(
         settings,
@@ -214,7 +225,10 @@ def _is(recipe: Recipe, learner: Learner) -> bool:
 def _described(settings: TrainSettings) -> str:
     width, height = settings.size
     thaw = "frozen backbone" if settings.thaw == NONE else f"thawed stages: {settings.thaw}"
-    return f"{settings.backbone}, {width} x {height}, {settings.views} views, {thaw}"
+    dropout = settings.head_settings.get("dropout")
+    return f"{settings.backbone}, {width} x {height}, {settings.views} views, {thaw}" + (
+        f", dropout {dropout}" if dropout else ""
+    )
 
 
 def _by_size(
@@ -227,29 +241,36 @@ def _by_size(
     """
     if settings.head != DEFAULT_HEAD:
         return settings
-    small = images <= SMALL
-    recipe = FEW if small else MANY
+    few = images <= SMALL
+    choices = [FEW, FEW_FROZEN, FEW_QUICK] if few else [MANY]
     if device == "cuda":
-        better = [r for r in RECIPES if r.gpu and _agrees(r, settings, given, images, device)]
-        recipe = better[-1] if better else recipe
+        choices = [
+            *(r for r in reversed(RECIPES) if r.gpu and r.meant_for(images, device)),
+            *choices,
+        ]
+    fitting = [r for r in choices if _agrees(r, settings, given, images, device)]
+    # What was not measured keeps the schedule of the cheapest.
+    recipe = fitting[0] if fitting else replace(choices[-1], dropout=0.0)
     changed = _applied(recipe, settings, given, images)
-    asked = "thaw" in given
-    known = _agrees(recipe, settings, {**given, "size": changed.size}, images, device)
-    if not asked and ("epochs" in given or "start" in given or not known):
+    if "thaw" not in given and ("epochs" in given or "start" in given or not fitting):
         changed = replace(changed, thaw=NONE)
     alone, thawed = _epochs_by_size(recipe, changed.thaw, images)
-    if "epochs" not in given:
-        changed = replace(changed, fit=replace(changed.fit, epochs=alone))
-    if "thaw_epochs" not in given:
-        changed = replace(changed, thaw_epochs=thawed)
+    # Not of the epochs that are given: a longer run should find the features of a shorter one.
+    views = recipe.views_for(alone + (thawed if changed.thaw != NONE else 0))
+    changed = replace(
+        changed,
+        fit=replace(changed.fit, epochs=given.get("epochs", alone)),
+        thaw_epochs=given.get("thaw_epochs", thawed),
+        views=given.get("views", views),
+    )
     if changed == settings:  # nothing was left open
         return settings
     console.print(
         f"{images} images: {_described(changed)}"
         + (f", {counted(changed.fit.epochs, 'epoch')}" if changed.head_first else "")
         + ("" if changed.thaw == NONE else f" and {changed.thaw_epochs} with thawed stages")
-        + "; what was measured to suit "
-        + (f"up to {SMALL} images" if small else f"more than {SMALL} images")
+        + ("; what was measured to suit " if fitting else "; epochs that suit ")
+        + (f"up to {SMALL} images" if few else f"more than {SMALL} images")
     )
     return changed
 

@@ -29,14 +29,14 @@ def train(
         str | None,
         typer.Option(
             help="efficientnet_lite0|1|2, or a torchvision or timm name.",
-            show_default="efficientnet_lite0; lite2 up to 1000 images and on a GPU",
+            show_default="efficientnet_lite0; pyramid up to 1000 images and on a GPU lite2",
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
             help="Network input in pixels: 320, or WIDTHxHEIGHT.",
-            show_default="320; 512 up to 1000 images and on a GPU; 224 for grid and single",
+            show_default="320; pyramid up to 1000 images and on a GPU 512; 224 for grid and single",
         ),
     ] = None,
     train_split: Annotated[
@@ -68,7 +68,8 @@ def train(
         typer.Option(
             metavar="STAGES|all",
             help="Then train the last stages of the backbone too: 1, 2, ..., or all.",
-            show_default="1 (above 1000 images on a GPU all); none with --epochs or --start",
+            show_default="pyramid 1 (above 1000 images on a GPU all), but none with --epochs, "
+            "--start or another backbone or size; else none",
         ),
     ] = None,
     thaw_epochs: Annotated[

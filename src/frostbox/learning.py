@@ -177,7 +177,7 @@ class Learner:
                 settings = replace(settings, validate_every=_NEVER)
             if self.schedule is not None:
                 settings, step, reason = self.schedule.fit(
-                    settings, self.head, train, val, stages, self.device
+                    settings, self.head, train, val, stages, self.device, folder
                 )
                 console.print(reason)
                 self._keep(settings, stages)

@@ -1,7 +1,7 @@
-"""What a training takes besides its computations: the loop, averaged weights, checkpoints.
+"""What a training takes besides its computations: the loop, its callbacks, checkpoints.
 
-Measured by a training that computes next to nothing, as `fit` runs it: a share of a fast step on a
-small data set, and different by a factor of two from machine to machine.
+Measured by a training that computes nothing, as `fit` runs it without loggers: a share of a fast
+step on a small data set, and different by a factor of two from machine to machine.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from frostbox.steps import Batch
 from frostbox.training import FitSettings, Samples, fit
 
 _STEPS, _EPOCHS = 25, 4  # the first epoch warms up
+_KEPT = 10_000_000  # numbers in a checkpoint that is written to measure it; more take longer
+_COPIES = 4  # of the weights, in a checkpoint: those of now, averaged, and AdamW's two moments
 
 
 @dataclass(frozen=True)
@@ -35,37 +37,54 @@ class Overhead:
 
 
 def measured_overhead(
-    parameters: Iterable[nn.Parameter], settings: FitSettings, device: str
+    weights: int, settings: FitSettings, device: str, folder: Path, *, validated: bool
 ) -> Overhead:
-    """Of a training with these settings of parameters of these shapes; the slowest process counts.
+    """Of a training with these settings; the slowest process counts.
 
-    The generators of random numbers stay as they were.
+    What steps do with the weights, such as to average them, is not in it.
+
+    Args:
+        weights: how many are trained: checkpoints are as large.
+        folder: of the run, on whose disk checkpoints lie; it is left as it was.
+        validated: whether the training has images to validate on; without, it keeps two
+            checkpoints of an epoch.
     """
-    idle = _Idle([p.shape for p in parameters])
+    kept = min(weights * _COPIES, _KEPT)
     nothing = _Nothing(2 * ranks.count())
     plain = replace(
         settings, epochs=_EPOCHS, batch_size=2 * ranks.count(), epoch_images=0, shuffle_window=0,
-        patience=0, empty=True, device=device,
+        patience=0, empty=True, validate_every=_EPOCHS, device=device,
     )  # fmt: skip
+    disk = folder if ranks.first() else None  # others write nothing
     with (
         torch.random.fork_rng(devices=[]),
-        tempfile.TemporaryDirectory(prefix="frostbox-") as folder,
+        tempfile.TemporaryDirectory(dir=disk, prefix=".overhead-") as place,
     ):
-        fit(idle, nothing, None, plain, Path(folder))
+        val = _Nothing(1) if validated else None
+        fit(_Idle(kept), nothing, val, plain, Path(place))
     step, epoch = (max(each) for each in zip(*ranks.gathered(nothing.figures()), strict=True))
-    return Overhead(step, epoch)
+    return Overhead(step, epoch * max(1.0, weights * _COPIES / _KEPT))
 
 
 class _Idle(Head):
-    """Parameters of these shapes, and a loss that is their mean."""
+    """One weight, which is the loss, and so many numbers in every checkpoint."""
 
-    def __init__(self, shapes: Sequence[torch.Size]) -> None:
+    def __init__(self, kept: int) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(torch.zeros(shape) for shape in shapes)
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+        # The weights stand in a checkpoint twice, as they are and averaged; this does too.
+        self._half = kept // 2
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint holds besides the weight."""
+        return torch.zeros(self._half)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """It tells nothing."""
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
-        """Their mean."""
-        return {"mean": torch.cat([w.flatten() for w in self.weights]).mean()}
+        """The weight."""
+        return {"mean": self.weight.mean()}
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
         """Nothing is encoded: see _Nothing."""
@@ -94,7 +113,6 @@ class _Nothing(Samples):
     views = 1
 
     def __init__(self, size: int) -> None:
-        self.size = size
         self.ids = [str(k) for k in range(size * _STEPS)]
         self.objects = [1] * len(self.ids)
         self.asked: list[list[float]] = []
@@ -112,9 +130,12 @@ class _Nothing(Samples):
         return [torch.zeros(len(rows), 1, 1, 1)], {"number": torch.zeros(len(rows))}
 
     def figures(self) -> tuple[float, float]:
-        """Seconds of a step, and of what comes with an epoch besides its steps."""
-        epochs = self.asked[1:_EPOCHS]
-        step = median(b - a for times in epochs for a, b in pairwise(times[1:]))
-        begins = [times[0] for times in self.asked[1:]]
+        """Seconds of a step, and of what comes with an epoch besides its steps.
+
+        Of the epochs between the first, which warms up, and the last, which is validated.
+        """
+        between = self.asked[1 : _EPOCHS - 1]
+        step = median(b - a for times in between for a, b in pairwise(times[1:]))
+        begins = [times[0] for times in self.asked[1:_EPOCHS]]
         whole = median(b - a for a, b in pairwise(begins))
         return step, max(0.0, whole - _STEPS * step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from frostbox.data.views import PARTNERS, mosaics_among
 from frostbox.pace import Pace
@@ -13,7 +13,7 @@ from frostbox.training import VALIDATIONS
 SMALL = 1000
 """Images, up to which a data set is small."""
 FEWEST = 12000
-"""Images that the head alone sees at least."""
+"""Images that the head alone sees at least, where a recipe does not say otherwise."""
 SPARE = 0.95
 """Share of a budget that a recipe's shortest schedule may fill."""
 _START_SECONDS = 15.0  # imports, reading of annotations, these measurements
@@ -68,7 +68,7 @@ class Recipe:
 
     def enough_views(self, train: int) -> int:
         """Views of so many images, for the shortest schedule."""
-        return self._views(sum(self.enough(train)))
+        return self.views_for(sum(self.enough(train)))
 
     def views_within(self, budget: float, pace: Pace, train: int, val: int) -> int:
         """Views for as many passes over so many images as a budget leaves time for."""
@@ -77,9 +77,9 @@ class Recipe:
         left = SPARE * budget - self._besides(pace, val)
         # Every second view beyond the first two is a mosaic.
         view = self.view * pace.view + PARTNERS / 2 * pace.photo
-        return self._views(left / (train * (step + view / self._passes_a_view)))
+        return self.views_for(left / (train * (step + view / self._passes_a_view)))
 
-    def _views(self, passes: float) -> int:
+    def views_for(self, passes: float) -> int:
         """Another for every few passes, so that they stay new; photos are seen anew each time."""
         if self.thaw == ALL:
             return self.views
@@ -111,20 +111,25 @@ class Recipe:
 
 
 # Costs and the passes that are worth it were measured on two cores (docs/results.md).
-# Few images: small objects gain more from pixels, and the head from steps, than from thawing; over
-# many passes dropout keeps it from learning them by heart, and then thawing gives most.
+# Few images: pixels give most, above all for small objects, then a thawed stage; over many passes
+# dropout keeps them from being learned by heart.
 FEW = Recipe(
     "efficientnet_lite2", 512, 4, "1", 12, 12, 3.6, 2.3, 5.7,
     images=(0, SMALL), batch_size=16, lr=3e-3, dropout=0.2, fewest=3600,
 )  # fmt: skip
+# As long as the one above.
+FEW_FROZEN = replace(FEW, thaw=NONE, passes=38, thaw_passes=0, fewest=11400)
+# Where there is no time for them: it gains more from steps than from thawing.
+FEW_QUICK = Recipe(
+    "efficientnet_lite0", 416, 4, "none", 30, 0, 1.8, 1.7, 3.1,
+    images=(0, SMALL), batch_size=16, lr=3e-3, dropout=0.2, fewest=6000,
+)  # fmt: skip
 MANY = Recipe("efficientnet_lite0", 320, 2, "1", 3, 5, 1.0, 1.0, 1.9, images=(SMALL + 1, math.inf))
-# The cheapest first: its costs are the units.
+# The cheapest first, whose costs are the units; of those that fit into a budget the last is best.
 RECIPES = (
     Recipe("efficientnet_lite0", 320, 2, "none", 4, 0, 1.0, 1.0, 1.9),
-    Recipe(
-        "efficientnet_lite0", 416, 4, "none", 30, 0, 1.8, 1.7, 3.1,
-        images=(0, SMALL), batch_size=16, lr=3e-3, dropout=0.2, fewest=6000,
-    ),
+    FEW_QUICK,
+    FEW_FROZEN,
     FEW,
     MANY,
     Recipe("efficientnet_lite2", 384, 2, "1", 4, 6, 2.1, 1.4, 3.2, images=(SMALL + 1, math.inf)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from frostbox import ranks
 from frostbox.backbones.stages import Stages
@@ -55,15 +56,20 @@ class Schedule:
         val: Samples | None,
         stages: Stages | None,
         device: str,
+        folder: Path,
     ) -> tuple[FitSettings, float, str]:
         """As many epochs as fit: a phase's settings, seconds of a step, and a sentence on it.
+
+        Args:
+            folder: of the phase, in which checkpoints will lie.
 
         Raises:
             NoTimeError: not even a few steps do; in all ranks.
         """
         images = max(1, sum(1 for n in train.objects if n or settings.empty))
         parts = [head] if stages is None else [head, stages]
-        loop = measured_overhead((p for part in parts for p in part.parameters()), settings, device)
+        weights = sum(p.numel() for part in parts for p in part.parameters())
+        loop = measured_overhead(weights, settings, device, folder, validated=val is not None)
         step, checked_batch = time_steps(head, train, settings, stages, device, loop.step)
         each, check = step / settings.batch_size, checked_batch / settings.batch_size
         seconds = max(0.0, self.left()) * (self.share if stages is None else 1.0)

@@ -138,9 +138,9 @@ def test_a_budget_that_is_spent_before_thawing_keeps_the_head(
 ):
     plan = Schedule.fit
 
-    def spent(self, settings, head, train, val, stages, device):
+    def spent(self, settings, head, train, val, stages, device, folder):
         self.budget = self.budget if stages is None else 0.0
-        return plan(self, settings, head, train, val, stages, device)
+        return plan(self, settings, head, train, val, stages, device, folder)
 
     monkeypatch.setattr(Schedule, "fit", spent)
     result = frostbox(

@@ -68,6 +68,7 @@ def test_a_longer_budget_buys_a_better_recipe_and_says_why(sets, monkeypatch):
         assert seen[-1] == (recipe.backbone, (recipe.size,) * 2, recipe.thaw)
         assert settings.views == recipe.enough_views(images) >= recipe.views
         assert (settings.fit.batch_size, settings.fit.lr) == (recipe.batch_size, recipe.lr)
+        assert settings.head_settings == ({"dropout": recipe.dropout} if recipe.dropout else {})
         assert f"{recipe.backbone}, {recipe.size} x {recipe.size}" in said
         assert "100 views/s, 200 images/s" in said
         if recipe is not fitting(images)[-1]:
@@ -126,15 +127,27 @@ def test_without_a_budget_the_number_of_images_decides(sets, monkeypatch):
     assert settings.head_settings == ({"dropout": 0.2} if small else {})
     assert settings.fit.epochs == (20 if small else 8)
     assert settings.thaw_epochs == (20 if small else 15)
+    assert (", dropout 0.2, 20 epochs" in said) == small
     assert f"{settings.fit.epochs} epochs" in said
     assert "what was measured to suit" in said
+    assert settings.views == (8 if small else 6)
     given, _ = choose(sets, {"epochs": 7}, None, monkeypatch)
     assert (given.fit.epochs, given.thaw) == (7, "none")
+    longer, _ = choose(sets, {"epochs": 70}, None, monkeypatch)
+    assert longer.views == given.views  # whose features are found again
     assert given.head_settings == settings.head_settings
     given, _ = choose(sets, {"start": "run"}, None, monkeypatch)
     assert given.thaw == "none"
     given, _ = choose(sets, {"thaw": "none"}, None, monkeypatch)
     assert given.fit.epochs == (40 if small else 20)
+    assert given.size == settings.size
+    given, _ = choose(sets, {"backbone": "lite0"}, None, monkeypatch)
+    assert given.size == ((416, 416) if small else (320, 320))
+    for odd in ({"backbone": "resnet50"}, {"size": (64, 64)}):
+        given, told = choose(sets, odd, None, monkeypatch)
+        assert (given.thaw, given.head_settings) == ("none", {})
+        assert given.backbone == odd.get("backbone", "efficientnet_lite0")
+        assert "measured" not in told
     for pinned in ({"dropout": 0.0}, {"head_settings": {"depth": 2}}):
         given, _ = choose(sets, pinned, None, monkeypatch)
         assert given.head_settings == pinned.get("head_settings", pinned)
@@ -161,7 +174,7 @@ def test_a_gpu_thaws_everything_unless_it_is_told_otherwise(sets, monkeypatch):
     on_cpu, _ = choose(sets, {}, 1000.0, monkeypatch)
     assert on_cpu.thaw != "all"
     pinned, _ = choose(sets, {"backbone": "lite0", "size": (320, 320)}, None, monkeypatch, "cuda")
-    assert pinned.thaw == ("none" if small else "1")  # few images: never measured with lite0
+    assert pinned.thaw == ("none" if small else "1")  # the recipe for few is another size
     short, _ = choose(sets, {}, 30.0, monkeypatch, "cuda")
     assert short.thaw == "none"
 
@@ -198,7 +211,8 @@ def test_a_budget_is_spent_on_what_the_disk_holds(sets, monkeypatch):
         assert given == settings
         assert "disk" not in said
     # Too little for the best recipe's shortest schedule: another one, and what would be better.
-    less = room_for(best, fewest - 1, sets)
+    alike = [r for r in fitting(images) if (r.backbone, r.size) == (best.backbone, best.size)]
+    less = room_for(best, min(r.enough_views(images) for r in alike) - 1, sets)
     settings, said = choose(sets, {}, 1e6, monkeypatch, room=less)
     assert (settings.backbone, settings.size[0]) != (best.backbone, best.size)
     assert f"{best.backbone}, {best.size} x {best.size}, 8 views" in said.split("disk decides")[1]
