@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from frostbox import schedule as scheduling
@@ -70,6 +70,7 @@ def planned(monkeypatch, budget, images, *, step=0.32, forward=0.08, val=0, **op
     return fit, said
 
 
+@example(budget=870.0, images=5018, val=0, step=2.625)
 @given(
     budget=st.floats(20, 36000), images=st.integers(40, 20000), val=st.integers(0, 3000),
     step=st.floats(0.01, 3),
@@ -88,7 +89,9 @@ def test_what_is_planned_takes_the_time_that_is_left(budget, images, val, step):
     if checking < budget / 2 and one < budget / 2:
         # A validation may be spared, and a batch is not cut.
         assert learning + checking <= 0.97 * budget * 1.06 + one
-        assert learning + checking >= 0.97 * budget * 0.98 - one - val * 0.08 / 32
+        # Nor is an epoch added for a twentieth of it.
+        spared = one + val * 0.08 / 32 + 0.05 * (images * step / 32 + 0.1)
+        assert learning + checking >= 0.97 * budget * 0.98 - spared
 
 
 def test_the_end_and_the_thawing_keep_their_time(monkeypatch):
