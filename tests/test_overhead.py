@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from frostbox.finite import FiniteLoss
-from frostbox.overhead import measured_overhead
+from frostbox.overhead import _Idle, measured_overhead
 from frostbox.resuming import WholeCheckpoints
 from frostbox.training import FitSettings
 
@@ -61,3 +61,14 @@ def test_it_leaves_nothing_behind(tmp_path):
     measured_overhead(10, SETTINGS, "cpu", tmp_path, validated=True)
     assert torch.equal(torch.rand(2), expected)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_computes_nothing_is_a_head_all_the_same():
+    head = _Idle(10)
+    raw = head([torch.zeros(3, 1, 1, 1)])
+    boxes, scores = head.decode(raw)
+    assert (boxes.shape, scores.shape) == ((3, 0, 4), (3, 0, 1))
+    encoded = head.encode([{}] * 3)
+    assert all(len(t) == 3 for t in (*raw.values(), *encoded.values()))
+    sum(head.loss(raw, encoded).values()).backward()
+    assert head.weight.grad == 1

@@ -242,12 +242,7 @@ def _by_size(
     if settings.head != DEFAULT_HEAD:
         return settings
     few = images <= SMALL
-    choices = [FEW, FEW_FROZEN, FEW_QUICK] if few else [MANY]
-    if device == "cuda":
-        choices = [
-            *(r for r in reversed(RECIPES) if r.gpu and r.meant_for(images, device)),
-            *choices,
-        ]
+    choices = [r for r in RECIPES if r.gpu] + ([FEW, FEW_FROZEN, FEW_QUICK] if few else [MANY])
     fitting = [r for r in choices if _agrees(r, settings, given, images, device)]
     # What was not measured keeps the schedule of the cheapest.
     recipe = fitting[0] if fitting else replace(choices[-1], dropout=0.0)

@@ -49,8 +49,8 @@ def measured_overhead(
         validated: whether the training has images to validate on; without, it keeps two
             checkpoints of an epoch.
     """
-    kept = min(weights * _COPIES, _KEPT)
-    nothing = _Nothing(2 * ranks.count())
+    idle = _Idle(min(weights * _COPIES, _KEPT))
+    nothing = _Nothing(idle, 2 * ranks.count())
     plain = replace(
         settings, epochs=_EPOCHS, batch_size=2 * ranks.count(), epoch_images=0, shuffle_window=0,
         patience=0, empty=True, validate_every=_EPOCHS, device=device,
@@ -60,8 +60,8 @@ def measured_overhead(
         torch.random.fork_rng(devices=[]),
         tempfile.TemporaryDirectory(dir=disk, prefix=".overhead-") as place,
     ):
-        val = _Nothing(1) if validated else None
-        fit(_Idle(kept), nothing, val, plain, Path(place))
+        val = _Nothing(idle, 1) if validated else None
+        fit(idle, nothing, val, plain, Path(place))
     step, epoch = (max(each) for each in zip(*ranks.gathered(nothing.figures()), strict=True))
     return Overhead(step, epoch * max(1.0, weights * _COPIES / _KEPT))
 
@@ -83,20 +83,22 @@ class _Idle(Head):
         """It tells nothing."""
 
     def forward(self, features: Sequence[Tensor]) -> Raw:
-        """The weight."""
-        return {"mean": self.weight.mean()}
+        """The weight, for each image."""
+        return {"mean": self.weight.mean().expand(len(features[0]))}
 
     def encode(self, targets: Sequence[Targets]) -> Encoded:
-        """Nothing is encoded: see _Nothing."""
-        raise NotImplementedError
+        """A number for each image."""
+        return {"number": torch.zeros(len(targets))}
 
     def loss(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
         """As many as most heads have."""
-        return {"class_loss": raw["mean"], "box_loss": 0 * raw["mean"]}
+        mean = raw["mean"].mean()
+        return {"class_loss": mean, "box_loss": 0 * mean}
 
     def decode(self, raw: Raw) -> tuple[Tensor, Tensor]:
-        """Nothing is predicted."""
-        raise NotImplementedError
+        """No box, and no score, of as many images as were seen."""
+        images = len(raw["mean"])
+        return torch.zeros(images, 0, 4), torch.zeros(images, 0, 1)
 
     def metrics(self, raw: Raw, encoded: Encoded) -> dict[str, Tensor]:
         """As many as most heads have."""
@@ -107,12 +109,13 @@ class _Nothing(Samples):
     """Batches that are there at once, and when they were asked for.
 
     Args:
-        size: images in a batch.
+        head: that takes them. size: images in a batch.
     """
 
     views = 1
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, head: Head, size: int) -> None:
+        self._head = head
         self.ids = [str(k) for k in range(size * _STEPS)]
         self.objects = [1] * len(self.ids)
         self.asked: list[list[float]] = []
@@ -127,7 +130,7 @@ class _Nothing(Samples):
     def __getitems__(self, rows: Sequence[Row]) -> Batch:
         """The next batch; it is read while the one before is learned from."""
         self.asked[-1].append(time.perf_counter())
-        return [torch.zeros(len(rows), 1, 1, 1)], {"number": torch.zeros(len(rows))}
+        return [torch.zeros(len(rows), 1, 1, 1)], self._head.encode([{}] * len(rows))
 
     def figures(self) -> tuple[float, float]:
         """Seconds of a step, and of what comes with an epoch besides its steps.

@@ -159,21 +159,26 @@ def _files(run: Path) -> list[str]:
     )
 
 
-def test_the_command_with_two_devices(data: Path, alone: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "size": 64}
-    head = {name: settings.pop(name) for name in ("width", "depth")}
-    flags = [text for k, v in settings.items() for text in (f"--{k.replace('_', '-')}", str(v))]
-    flags += [text for k, v in head.items() for text in ("--set", f"{k}={v}")]
-    flags += ["--epochs", "2", "--thaw", "1", "--thaw-epochs", "1", "--devices", "2"]
+def _command(data: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """`frostbox train` as a user starts it, with a run and a cache of its own, which both write."""
     command = [sys.executable, "-m", "frostbox", "train", str(data), *flags]
-    # With a cache of its own, which both write.
-    command += ["--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    command += ["--out", str(folder / "run"), "--cache", str(folder / "cache")]
     known = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
     ended = subprocess.run(
         command, env={**known, "OMP_NUM_THREADS": "1"}, cwd=ROOT, timeout=300,
         capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+def test_the_command_with_two_devices(data: Path, alone: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "size": 64}
+    head = {name: settings.pop(name) for name in ("width", "depth")}
+    flags = [text for k, v in settings.items() for text in (f"--{k.replace('_', '-')}", str(v))]
+    flags += [text for k, v in head.items() for text in ("--set", f"{k}={v}")]
+    flags += ["--epochs", "2", "--thaw", "1", "--thaw-epochs", "1", "--devices", "2"]
+    ended = _command(data, tmp_path, *flags)
     _same(alone, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["environment"]["devices"] == 2
@@ -187,15 +192,8 @@ def test_the_command_with_two_devices(data: Path, alone: Path, tmp_path: Path) -
 
 
 def test_a_budget_of_two_devices(data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "frostbox", "train", str(data), "--devices", "2"]
-    command += ["--budget", "60s", "--size", "64", "--weights", "random:0", "--device", "cpu"]
-    command += ["--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
-    known = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
-    ended = subprocess.run(
-        command, env={**known, "OMP_NUM_THREADS": "1"}, cwd=ROOT, timeout=300,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    flags = ["--size", "64", "--weights", "random:0", "--device", "cpu", "--devices", "2"]
+    ended = _command(data, tmp_path, "--budget", "60s", *flags)
     planned = json.loads((tmp_path / "run" / "settings.json").read_text())
     said = " ".join(ended.stderr.split())
     assert said.count(f"{planned['fit']['epochs']:,} epoch") >= 1
